@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ from hypothesis import HealthCheck, Phase, settings
 from retort.access import ClientRole
 from retort.settings import Settings
 from retort_api.app import create_app
+from schemathesis.checks import load_all_checks
+from schemathesis.generation.feedback import FeedbackSources
+from schemathesis.pytest._test_builder import build_operation_test
+from schemathesis.python._constants.orchestrator import make_constants_value_source
 from schemathesis.specs.openapi.checks import (
     allow_header_conformance,
     ignored_auth,
@@ -67,17 +71,20 @@ contract = schemathesis.openapi.from_path(
     ROOT / "docs" / "openapi.json",
     config=schemathesis.Config.from_path(ROOT / "tests" / "support" / "schemathesis.toml"),
 )
-probes = settings(
+PROBES = settings(
     max_examples=5, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 # Without coverage: hundreds of cases of the spec, which POST /v1/jobs has; contract.py sends them here too.
-repeated = ["POST /v1/validate", "POST /v1/sweeps"]
+REPEATED = ["POST /v1/validate", "POST /v1/sweeps"]
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield f"{method.upper()} {path}", operation
+
+
+LABELS = [label for label, _ in operations(json.loads((ROOT / "docs" / "openapi.json").read_text()))]
 
 
 def test_every_operation_has_a_name_a_sentence_and_its_problems(document: dict[str, Any]) -> None:
@@ -162,27 +169,54 @@ def key_for(case: Any, probed: FastAPI) -> dict[str, str]:
     return add_key(probed.state.service.database, f"rotated-{uuid.uuid4().hex}", ClientRole.OPERATOR)
 
 
-@contract.include(name=repeated).parametrize()
-@settings(probes, phases=[Phase.generate])
-def test_the_service_keeps_its_contract_about_a_spec_again(probed: FastAPI, case: Any) -> None:
-    case.call_and_validate(app=probed, headers=HEADERS, excluded_checks=beyond_the_schema(case))
+def probe(label: str, send: Callable[[Any], None]) -> None:
+    """Let *send* have every case of one operation.
+
+    They are made here, not by ``contract.parametrize()``: that makes all of them while tests are collected, which each
+    of the processes does that run a part of the tests.
+    """
+    load_all_checks()
+    (operation,) = (found.ok() for found in contract.include(name=label).get_all_operations())
+    sources = FeedbackSources(constants_value_source=make_constants_value_source(contract))
+    test = build_operation_test(
+        config=contract.config, operation=operation, test_func=send, given_kwargs={}, feedback=sources
+    )  # fmt: skip
+    test()
 
 
-@contract.exclude(name=repeated).parametrize()
-@probes
-def test_the_service_keeps_its_contract_whatever_is_sent(probed: FastAPI, case: Any) -> None:
-    case.call_and_validate(app=probed, headers=key_for(case, probed), excluded_checks=beyond_the_schema(case))
+@pytest.mark.parametrize("label", REPEATED)
+def test_the_service_keeps_its_contract_about_a_spec_again(probed: FastAPI, label: str) -> None:
+    @settings(PROBES, phases=[Phase.generate])
+    def send(case: Any) -> None:
+        case.call_and_validate(app=probed, headers=HEADERS, excluded_checks=beyond_the_schema(case))
+
+    probe(label, send)
 
 
-@contract.include(path_regex="job_id").parametrize()
-@probes
-def test_the_service_keeps_its_contract_about_a_job_that_exists(probed: FastAPI, ended: str, case: Any) -> None:
-    case.path_parameters["job_id"] = ended
-    case.call_and_validate(app=probed, headers=HEADERS, excluded_checks=beyond_the_schema(case))
+@pytest.mark.parametrize("label", [one for one in LABELS if one not in REPEATED])
+def test_the_service_keeps_its_contract_whatever_is_sent(probed: FastAPI, label: str) -> None:
+    @PROBES
+    def send(case: Any) -> None:
+        case.call_and_validate(app=probed, headers=key_for(case, probed), excluded_checks=beyond_the_schema(case))
+
+    probe(label, send)
 
 
-@contract.include(path_regex="sweep_id").parametrize()
-@probes
-def test_the_service_keeps_its_contract_about_a_sweep_that_exists(probed: FastAPI, swept: str, case: Any) -> None:
-    case.path_parameters["sweep_id"] = swept
-    case.call_and_validate(app=probed, headers=HEADERS, excluded_checks=beyond_the_schema(case))
+@pytest.mark.parametrize("label", [one for one in LABELS if "job_id" in one])
+def test_the_service_keeps_its_contract_about_a_job_that_exists(probed: FastAPI, ended: str, label: str) -> None:
+    @PROBES
+    def send(case: Any) -> None:
+        case.path_parameters["job_id"] = ended
+        case.call_and_validate(app=probed, headers=HEADERS, excluded_checks=beyond_the_schema(case))
+
+    probe(label, send)
+
+
+@pytest.mark.parametrize("label", [one for one in LABELS if "sweep_id" in one])
+def test_the_service_keeps_its_contract_about_a_sweep_that_exists(probed: FastAPI, swept: str, label: str) -> None:
+    @PROBES
+    def send(case: Any) -> None:
+        case.path_parameters["sweep_id"] = swept
+        case.call_and_validate(app=probed, headers=HEADERS, excluded_checks=beyond_the_schema(case))
+
+    probe(label, send)

@@ -1,4 +1,7 @@
-"""Execute the notebooks, as ``make notebooks`` writes them anew and as the tests try them."""
+"""Execute the notebooks, as ``make notebooks`` writes them anew and as the tests try them.
+
+What reads them takes a second to import: it is imported where a notebook is read, not while tests are collected.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from nbclient import NotebookClient
-
 FOLDER = Path(__file__).parents[2] / "notebooks"
 ORDER = ("first_job", "temperature", "own_data_own_loss")
 """The second goes on with what the first has trained."""
@@ -19,11 +19,15 @@ NOISE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def read(name: str) -> Any:
+    import nbformat
+
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
 def executed(name: str, folder: Path) -> Any:
     """Execute a notebook in *folder*, where it leaves its files; a claim that does not hold is an error."""
+    from nbclient import NotebookClient
+
     notebook = read(name)
     client = NotebookClient(notebook, timeout=PATIENCE_S, resources={"metadata": {"path": str(folder)}})
     client.execute()
@@ -49,6 +53,8 @@ def cleaned(notebook: Any, folder: Path) -> Any:
 
 def main() -> None:
     """Execute all notebooks where they lie, and write them with what they show."""
+    import nbformat
+
     os.chdir(FOLDER)
     for name in ORDER:
         notebook = executed(name, FOLDER)
