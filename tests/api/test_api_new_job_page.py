@@ -26,7 +26,7 @@ from retort.storage import Store
 from retort_api.pages.spec_form import edit, read_mapping, state_of
 from retort_api.pages.spec_text import spec_text
 from stored_results import advice, candidate, stored
-from support.api_harness import SPEC, Worker, listening
+from support.api_harness import SPEC, Worker, listening, serving
 from support.identity import HEADERS, OPERATOR
 from support.registered import put_dataset, put_model
 
@@ -300,18 +300,24 @@ def test_without_recorded_jobs_the_page_says_that_nothing_is_known(small_client:
     assert "Told once the spec is right" in wrong.partition('id="estimate"')[2].partition("</section>")[0]
 
 
-def test_what_recorded_jobs_tell_of_time_and_memory_stands_beside_the_form(
-    small_client: TestClient, small_worker: Worker
+@pytest.mark.parametrize(
+    ("device", "price", "cost"), [("cpu", 3.6, None), ("H100", None, None), ("H100", 3.6, "1.20 CHF")]
+)
+def test_what_recorded_jobs_tell_of_time_memory_and_cost_stands_beside_the_form(
+    small_settings: Settings, small_worker: Worker, device: str, price: float | None, cost: str | None
 ):
     spec = {**SPEC, "data": {"dataset": "coco128"}, "training": {"epochs": 2}}
-    job_id = small_client.post("/v1/jobs", json=spec).json()["id"]
-    memory = {"step_bytes": 5_400_000_000, "free_bytes": 80_000_000_000, "measured": True}
-    result = stored(training={"epochs": 2, "planned_epochs": 2, "batch": 16, "memory": memory}, duration_s=600.0)
-    small_worker.succeed(small_worker.claim(job_id), parse_result(result))
-    page = small_client.get("/new", params={"from": job_id, "change": "training.epochs=4"}).text
+    with serving(small_settings.model_copy(update={"gpu_hour_price": price, "currency": "CHF"})) as client:
+        job_id = client.post("/v1/jobs", json=spec).json()["id"]
+        memory = {"step_bytes": 5_400_000_000, "free_bytes": 80_000_000_000, "measured": True}
+        training = {"epochs": 2, "planned_epochs": 2, "batch": 16, "memory": memory}
+        result = stored(training=training, duration_s=600.0, device=device)
+        small_worker.succeed(small_worker.claim(job_id), parse_result(result))
+        page = client.get("/new", params={"from": job_id, "change": "training.epochs=4"}).text
     told = page.partition('id="estimate"')[2].partition("</section>")[0]
-    assert "Cost" not in told, "no price is known"
-    assert {"Time on cpu", "20 min", "5.4 GB"} <= {part for part in ("Time on cpu", "20 min", "5.4 GB") if part in told}
+    wanted = {f"Time on {device}", "20 min", "5.4 GB", cost or "20 min"}
+    assert {part for part in wanted if part in told} == wanted
+    assert ("Cost" in told) == (cost is not None)
 
 
 _values = st.recursive(
