@@ -37,6 +37,8 @@ def test_a_job_is_completed_by_its_name_and_by_its_id_where_several_have_the_nam
     assert completed("retort get finish-of", service, key) == ["finish-of-its-kind"]
     assert two in completed("retort watch ", service, key)
     assert completed(f"retort wait {one[:-2]}", service, key) == [one]
+    served("clone", one)
+    assert completed("retort watch finish-of", service, key) == ["finish-of-its-kind"], "where several have it, too"
 
 
 @pytest.mark.parametrize("words", ["retort get ", "retort sweep-get ", "retort models show ", "retort datasets pull "])

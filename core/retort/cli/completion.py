@@ -29,7 +29,8 @@ def jobs(context: typer.Context, incomplete: str) -> Words:
     for job in found:
         by_id = names[job["name"]] > 1 or incomplete.startswith("job_")
         words.append((job["id"] if by_id else job["name"], f"{job['name']}, {job['state']}"))
-    return _beginning(incomplete, words)
+    shared = ((name, f"{number} jobs: the command names the newest") for name, number in names.items() if number > 1)
+    return _beginning(incomplete, words) or _beginning(incomplete, shared)
 
 
 def sweeps(context: typer.Context, incomplete: str) -> Words:
@@ -60,9 +61,14 @@ def datasets(context: typer.Context, incomplete: str) -> Words:
 
 
 def workers(context: typer.Context, incomplete: str) -> Words:
-    """Return the running workers by name."""
+    """Return the running workers by host, and by name where several run on one.
+
+    Names have colons, at which bash begins a word.
+    """
     found = _asked(context, lambda client: client.workers())
-    return _beginning(incomplete, ((one["name"], f"{one['busy']} of {one['slots']} busy") for one in found))
+    hosts = Counter(one["host"] for one in found)
+    words = ((one["host"] if hosts[one["host"]] == 1 else one["name"], one) for one in found)
+    return _beginning(incomplete, ((word, f"{one['busy']} of {one['slots']} busy") for word, one in words))
 
 
 def webhooks(context: typer.Context, incomplete: str) -> Words:

@@ -98,7 +98,7 @@ def wait(
     """Wait for a job to end. Exit code: 0 succeeded, 1 failed or expired, 2 cancelled, 3 timeout."""
     with connect(url) as client:
         found = find(client, job_id)
-        if not as_json:
+        if not as_json and client.get(found):  # a service that does not answer has no page
             pages.tell(client, pages.job(found))
         try:
             job = client.wait(found, timeout_s=timeout)
@@ -134,10 +134,10 @@ def watch(job_id: JobId, url: Url = None, as_json: AsJson = False) -> int:
 def show(client: Client, job_id: str, *, as_json: bool) -> int:
     """Show a job until it has ended; return the exit code that says how."""
     seen = 0
-    if not as_json:
-        pages.tell(client, pages.job(job_id))
     try:
         epochs = render.epochs_of(client.get(job_id))
+        if not as_json:
+            pages.tell(client, pages.job(job_id))
         with render.screen(as_json=as_json, epochs=epochs) as screen:
             while True:
                 job = client.get(job_id)
@@ -163,7 +163,8 @@ def _say_next(client: Client, job: Job) -> None:
     short = render.short(job["id"])
     if job["state"] == "awaiting_review":
         pages.tell(client, pages.job(job["id"], "review"), "look at its pseudo-labels")
-        note(f"in a browser, logged in: retort open {short}; all images in one file: retort review sheet {short}")
+        note(f"in a browser, logged in: retort open {short}")
+        note(f"all images in one file: retort review sheet {short}")
         note(f"next: retort review complete {short}")
     elif job["state"] == "succeeded":
         if any(item["name"] == REPORT for item in client.artifacts(job["id"])):

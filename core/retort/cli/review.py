@@ -243,7 +243,7 @@ def show(job_id: Job = None, workdir: Workdir = None, url: Url = None, as_json: 
             say(image)
         desk.tell_page()
     if remaining:
-        note(f"all images with their boxes in one file: retort review sheet {desk.where}")
+        note(f"all images in one file: retort review sheet {desk.where}")
 
 
 @app.command()

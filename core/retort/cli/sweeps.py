@@ -212,8 +212,6 @@ def _write(text: str, out: Path | None) -> None:
 
 def _show(client: Client, sweep_id: str, *, as_json: bool) -> int:
     """Show a sweep until it has ended; return the exit code that says how."""
-    if not as_json:
-        pages.tell(client, pages.sweep(sweep_id))
     seen: dict[int, Mapping[str, Any]] = {}
     try:
         while True:

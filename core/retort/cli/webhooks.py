@@ -38,7 +38,7 @@ def list_webhooks(url: Url = None, as_json: AsJson = False) -> None:
         return
     table = render.FittedTable("webhook", "address", render.Column("events", rank=1), "state")
     for one in found:
-        table.add_row(one["id"], one["url"], " ".join(one["events"]), _state(one))
+        table.add_row(render.short(one["id"]), one["url"], " ".join(one["events"]), _state(one))
     render.console().print(table)
 
 
@@ -64,7 +64,7 @@ def create(
             emit(made)
             return
         say(made["secret"] or "")
-        note(f"webhook {made['id']}; try it: retort webhooks test {made['id']}")
+        note(f"try it: retort webhooks test {render.short(made['id'])}")
         pages.tell(client, pages.webhook(made["id"]))
 
 
@@ -145,7 +145,7 @@ def _tell_sent(client: Client, webhook_id: str, sent: Delivery, *, as_json: bool
         emit(sent)
         return
     say(sent["id"])
-    note(f"a worker sends it; see the answer: retort webhooks deliveries {webhook_id}")
+    note(f"a worker sends it; see the answer: retort webhooks deliveries {render.short(webhook_id)}")
     pages.tell(client, pages.webhook(webhook_id))
 
 
@@ -157,8 +157,9 @@ def _table(found: Iterable[Delivery]) -> render.FittedTable:
     )  # fmt: skip
     for one in found:
         table.add_row(
-            one["id"], one["event"], one["state"], str(one["attempts"]), str(one["status"] or ""), one["error"],
-            one["next_at"] and render.clock(one["next_at"]), render.clock(one["created_at"], "%Y-%m-%d %H:%M:%S"),
+            render.short(one["id"]), one["event"], one["state"], str(one["attempts"]), str(one["status"] or ""),
+            one["error"], one["next_at"] and render.clock(one["next_at"]),
+            render.clock(one["created_at"], "%Y-%m-%d %H:%M:%S"),
         )  # fmt: skip
     return table
 

@@ -22,7 +22,7 @@ _MOST_CLASSES = 20
 def comparison_parts(found: JobComparison) -> list[RenderableType]:
     """Return jobs, figures, differing fields and classes, each as a table."""
     letters = LETTERS[: len(found.jobs)]
-    parts: list[RenderableType] = [_legend(found.jobs), "", _figures(found.jobs, letters), *_verdicts(found.jobs)]
+    parts: list[RenderableType] = [_legend(found.jobs), *_figures(found.jobs, letters), *_verdicts(found.jobs)]
     if not found.same_images:
         parts.append(
             paragraph("They were measured on different images: figures of one say nothing about another's.", "yellow")
@@ -38,8 +38,8 @@ def _legend(jobs: Sequence[ComparedJob]) -> FittedTable:
     return table
 
 
-def _figures(jobs: Sequence[ComparedJob], letters: str) -> FittedTable:
-    """Return the table of figures, one row each: at 80 columns six jobs are read."""
+def _figures(jobs: Sequence[ComparedJob], letters: str) -> list[RenderableType]:
+    """Return the table of figures, if any are known, one row each: at 80 columns six jobs are read."""
     table = FittedTable("", *map(figure, letters))
     rows = {
         "mAP50-95": [score(job.map) for job in jobs],
@@ -54,10 +54,10 @@ def _figures(jobs: Sequence[ComparedJob], letters: str) -> FittedTable:
         "latency p50": ["" if job.latency_ms is None else f"{job.latency_ms:.1f} ms" for job in jobs],
         "took": [duration(job.duration_s) for job in jobs],
     }
-    for title, cells in rows.items():
-        if any(cells):
-            table.add_row(title, *cells)
-    return table
+    known = {title: cells for title, cells in rows.items() if any(cells)}
+    for title, cells in known.items():
+        table.add_row(title, *cells)
+    return ["", table] if known else []
 
 
 def _points(job: ComparedJob) -> str:
@@ -76,9 +76,12 @@ def _verdicts(jobs: Sequence[ComparedJob]) -> list[RenderableType]:
         if job.verdict is not None:
             told.append(paragraph(f"{letter}: {job.verdict.sentence}"))
         elif not job.is_final:
-            told.append(paragraph(f"{letter}: {job.state}; figures are of its best epoch so far", "dim"))
-    between = "Intervals are of student less control in one job; between jobs none is known."
-    return ["", *told, paragraph(between, "dim")]
+            what = "it has no figures yet" if job.map is None else "figures are of its best epoch so far"
+            told.append(paragraph(f"{letter}: {job.state}; {what}", "dim"))
+    if any(job.verdict is not None for job in jobs):
+        between = "Intervals are of student less control in one job; between jobs none is known."
+        told.append(paragraph(between, "dim"))
+    return ["", *told] if told else []
 
 
 def _fields(fields: Sequence[DifferingField], letters: str) -> list[RenderableType]:
