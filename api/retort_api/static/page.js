@@ -75,5 +75,5 @@ for (const here of document.querySelectorAll(":is(.tabs, .top nav) [aria-current
   bar.scrollLeft = here.offsetLeft - bar.offsetLeft - (bar.clientWidth - here.offsetWidth) / 2;
 }
 
-// Scripts show what only they can do.
+// All that this page's scripts do is ready.
 document.documentElement.classList.add("js");
