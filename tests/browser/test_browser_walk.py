@@ -72,7 +72,7 @@ UNLABELLED = """() => [...document.querySelectorAll('table.stack')].flatMap((tab
       : !cell.querySelector('button, input, .badge, a');
   }).map((cell) => `${heads[cell.cellIndex]}: ${cell.outerHTML.slice(0, 120)}`));
 })"""
-TABLES = "() => document.querySelectorAll('table.stack tbody tr').length"
+TABLES = "() => [...document.querySelectorAll('table.stack tbody tr')].filter((row) => row.checkVisibility()).length"
 VIOLATIONS = """window.violations = [];
 document.addEventListener('securitypolicyviolation', (event) => {
   window.violations.push(`${event.violatedDirective} ${event.blockedURI}`);
