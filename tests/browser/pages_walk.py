@@ -434,5 +434,6 @@ OTHER_FILES = (
     "/static/{version}/{name:path}", "/docs/{name}", "/compare.csv", "/data/{name}/classes.csv",
     "/jobs/{job_id}/charts/{name}.csv", "/jobs/{job_id}/evaluation/precision.csv",
     "/jobs/{job_id}/evaluation/confusion.csv", "/jobs/{job_id}/samples/{number}", "/login/oidc/callback", "/upload",
+    "/jobs/{job_id}/samples/images/{number}",
 )  # fmt: skip
 """Routes that send a file, or lead to a walked page, or show it under another address."""
