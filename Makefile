@@ -80,7 +80,7 @@ screenshots: $(READY)  ## take the documentation's pictures of every page anew (
 looks: $(READY)  ## take every page at two widths, light and dark, empty, full and failing, into LOOKS (a folder)
 	@$(DEFAULTS) env PYTHONPATH=tests $(BIN)/python -m browser.looks $(or $(LOOKS),$(error make looks LOOKS=folder [ARGS=word])) $(ARGS)
 
-test-containers: $(READY)  ## build the images and run one job through them (needs root, buildah and podman)
+test-containers: $(READY)  ## build the images, run one job and one notebook (needs root, buildah and podman)
 	./deploy/test-containers.sh
 
 test-gpu: $(READY)  ## run the tests that need a CUDA device

@@ -152,7 +152,7 @@ def test_the_apis_image_gets_no_torch():
 def test_the_lab_knows_no_secret_of_the_service_and_reaches_the_api_alone():
     lab = SERVICES["lab"]
 
-    assert lab["environment"].keys() == {"RETORT_URL", "RETORT_KEY", "LAB_SSH_KEYS"}
+    assert lab["environment"].keys() == {"RETORT_URL", "RETORT_BROWSER_URL", "RETORT_KEY", "LAB_SSH_KEYS"}
     assert "env_file" not in lab
     assert {name for name, service in SERVICES.items() if "lab" in service.get("networks", [])} == {"lab", "api"}
     assert lab["networks"] == ["lab"]
