@@ -58,7 +58,7 @@ def show_log(
     job_id: JobId,
     kind: Annotated[Kind, Query()] = "log",
     level: Annotated[Level, Query()] = "debug",
-    q: Annotated[str, Query(max_length=200)] = "",
+    q: Annotated[str, Query(pattern=r"^[^\x00-\x1f\x7f]{0,200}$")] = "",
     before: Annotated[int | None, Query(ge=1, le=_LARGEST)] = None,
 ) -> HTMLResponse:
     """Show what the run and the service said; *level* is the lowest one."""

@@ -197,7 +197,8 @@ def get(session: Session, key_id: str) -> KeyRow:
         KeyNotFound: there is no such key.
 
     """
-    row = session.scalar(select(KeyRow).where(KeyRow.id == key_id))
+    # Some databases refuse to look for what cannot be printed.
+    row = session.scalar(select(KeyRow).where(KeyRow.id == key_id)) if key_id.isprintable() else None
     if row is None:
         raise KeyNotFound(f"there is no key {key_id}", hint="retort keys list shows them")
     return row

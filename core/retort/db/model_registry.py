@@ -136,13 +136,15 @@ def find(session: Session, reference: ModelRef, *, project: str | None = None) -
 
 def versions(session: Session, name: str, *, project: str | None = None) -> list[ModelRow]:
     """Return the models registered by *name*, newest first; in one *project*, if given."""
+    if not name.isprintable():  # some databases refuse to look for it
+        return []
     query = select(ModelRow).where(ModelRow.name == name, ModelRow.deleted_at.is_(None)).order_by(ModelRow.id.desc())
     return list(session.scalars(query if project is None else query.where(ModelRow.project == project)))
 
 
 def digests(session: Session, name: str) -> list[str]:
     """Return the digests of all models registered by *name*, in the trash or not."""
-    return list(session.scalars(select(ModelRow.sha256).where(ModelRow.name == name)))
+    return list(session.scalars(select(ModelRow.sha256).where(ModelRow.name == name))) if name.isprintable() else []
 
 
 def named(session: Session, name: str) -> list[ModelRow]:
