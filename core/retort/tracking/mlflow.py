@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from retort import images
 from retort.constants import HEATMAPS
 from retort.protocol.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
 from retort.tracking.session import MAPS, TrackerConfig, figures, flat
@@ -62,13 +64,10 @@ class Mlflow:
         if not event.name.startswith(HEATMAPS):
             self._client.log_artifact(self._run_id, event.path)
             return
-        from PIL import Image
-
-        with Image.open(event.path) as image:
-            self._client.log_image(
-                self._run_id, image, key=f"{event.role}/{MAPS}", step=event.metadata["epoch"],
-                timestamp=int(event.at * 1000), synchronous=True,
-            )  # fmt: skip
+        self._client.log_image(
+            self._run_id, images.picture(Path(event.path)), key=f"{event.role}/{MAPS}", step=event.metadata["epoch"],
+            timestamp=int(event.at * 1000), synchronous=True,
+        )  # fmt: skip
 
     def end(self, event: AnyEvent) -> None:
         """Log the final figures, and end the run with the attempt's state."""
