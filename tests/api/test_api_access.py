@@ -82,7 +82,7 @@ def code_of(answer: Any) -> str:
 
 def turns_away(answer: Any) -> bool:
     """Return True if the answer to somebody unknown is a refusal, or leads a browser to the login."""
-    led = answer.status_code == 303 and answer.headers["Location"].startswith("/login?next=")
+    led = answer.status_code == 303 and answer.headers["Location"].partition("?")[0] == "/login"
     return led or answer.status_code == 401
 
 

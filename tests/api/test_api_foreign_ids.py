@@ -27,7 +27,9 @@ from retort_api.pages.page_router import FormRoute
 from sqlalchemy import select
 from support.api_harness import LOCAL, SPEC, SWEEP, Worker, serving
 from support.checkpoints import checkpoint
+from support.curve_filling import curves, publish_curves
 from support.identity import add_key
+from support.sample_filling import publish_samples, samples
 
 MARK = "veiled"
 """In everything that the other project names: nobody else may read it anywhere."""
@@ -35,8 +37,8 @@ BINARY = {"Content-Type": "application/octet-stream"}
 NEVER = {
     "job_id": f"job_{0:032x}", "sweep_id": f"swp_{0:032x}", "upload_id": f"upl_{0:032x}", "tus_id": f"upl_{0:032x}",
     "key_id": f"key_{0:032x}",
-    "webhook_id": f"whk_{0:032x}", "artifact_id": f"art_{0:032x}", "sha256": "0" * 64, "version": "0" * 64,
-    "project": "nowhere-visible", "image": "a", "worker": "absent:1:a",
+    "webhook_id": f"whk_{0:032x}", "delivery_id": f"msg_{0:032x}", "artifact_id": f"art_{0:032x}",
+    "sha256": "0" * 64, "version": "0" * 64, "project": "nowhere-visible", "image": "a", "worker": "absent:1:a",
 }  # fmt: skip
 NAMES = {"/v1/models/": (f"{MARK}-model", "absent-model"), "/v1/datasets/": (f"{MARK}-set", "absent-set")}
 """What `name` in an address is, theirs and one that never was, where it is no file of a job."""
@@ -61,13 +63,13 @@ FORMS: Mapping[str, dict[str, str]] = {
     "delete_dataset_by_form": {"version": f"dst_{0:032x}"}, "restore_dataset_by_form": {"version": f"dst_{0:032x}"},
     "delete_model_by_form": {"sha256": "{sha256}"}, "restore_model_by_form": {"sha256": "{sha256}"},
     "change_webhook_by_form": {"url": "https://1.1.1.1/", "events": "job.failed"},
-    "redeliver_by_form": {"delivery": f"msg_{0:032x}"},
+    "redeliver_by_form": {"delivery": "{delivery_id}"},
     "extend": {"epochs": "9"},
 }  # fmt: skip
 """What the forms of pages send, by operation; what is not named here sends nothing."""
 ALIKE = {
-    "delete_dataset_by_form", "restore_dataset_by_form", "redeliver_by_form", "delete_webhook_by_form",
-    "decide_on_page", "export_more", "send_csv", "send_picture",
+    "delete_dataset_by_form", "restore_dataset_by_form", "delete_webhook_by_form", "decide_on_page", "export_more",
+    "send_csv", "send_picture",
 }  # fmt: skip
 """Pages and forms that name a second thing, which is not there (any more): their owner is answered as everybody is."""
 OPEN_TO_ALL = {
@@ -136,6 +138,8 @@ def furnish(client: TestClient, database: Database, worker: Worker, headers: dic
     worker.publish(lease, "student.pt", b"student")
     worker.publish(lease, "review.json", json.dumps(proposals).encode(), media_type="application/json")
     worker.publish(lease, "review/a.jpg", b"\xff\xd8picture", media_type="image/jpeg")
+    publish_curves(worker, lease, curves([MARK]))
+    publish_samples(worker, lease, samples((MARK, MARK), (1,)))
     with database.begin() as session:
         transitions.await_review(session, lease, now=database_now(session), exit_code=3)
     ended = client.post("/v1/jobs", json={**spec, "name": f"{MARK}-ended"}, headers=headers).json()["id"]
@@ -153,14 +157,15 @@ def furnish(client: TestClient, database: Database, worker: Worker, headers: dic
     )
     hook = {"url": f"https://{MARK}.example/x", "events": ["job.failed"]}
     webhook = client.post("/v1/webhooks", json=hook, headers=headers).json()["id"]
-    client.post(f"/v1/webhooks/{webhook}/test", headers=headers)
+    delivery = client.post(f"/v1/webhooks/{webhook}/test", headers=headers).json()["id"]
     client.post("/v1/jobs", json={**spec, "name": f"{MARK}-waits"}, headers=headers)
     with database.read() as session:
         artifact = session.scalar(select(ArtifactRow.id).where(ArtifactRow.job_id == job))
     assert artifact is not None
     return {
         **NEVER, "job_id": job, "sweep_id": sweep, "upload_id": upload, "tus_id": tus, "webhook_id": webhook,
-        "artifact_id": artifact, "sha256": model["sha256"], "version": digest, "project": f"{MARK}-project",
+        "delivery_id": delivery, "artifact_id": artifact, "sha256": model["sha256"], "version": digest,
+        "project": f"{MARK}-project",
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from retort.access import ClientRole
 from retort.constants import Role
 from retort.protocol.events import ProgressEvent, StageEvent
 from retort.settings import Settings
+from servers import free_port
 from support.api_harness import listening_as
 from support.identity import OPERATOR
 from support.job_pages import epoch
@@ -126,7 +127,8 @@ def test_open_pages_say_that_the_service_is_away_and_go_on_when_it_is_back_and_w
     job_id = service.submit("outlives-a-restart", training={"epochs": 40})
     lease = service.worker.claim(job_id)
     service.worker.record(lease, StageEvent(n=1, at=1, stage="distill"), epoch(2, 1, Role.STUDENT, 40))
-    settings = Settings(home=tmp_path, database_url=f"sqlite:///{service.folder / 'retort.db'}", rate_limit="")
+    database = f"sqlite:///{service.folder / 'retort.db'}"
+    settings = Settings(home=tmp_path, database_url=database, port=free_port(), rate_limit="")
     with listening_as(settings) as url:
         with logged_in(browser, service, ClientRole.OPERATOR) as context:
             state = context.storage_state()
@@ -144,8 +146,7 @@ def test_open_pages_say_that_the_service_is_away_and_go_on_when_it_is_back_and_w
     assert listed.locator(f"#{job_id}").is_visible(), "what was there stays"
 
     service.worker.record(lease, epoch(3, 2, Role.STUDENT, 40), ProgressEvent(n=4, at=3, progress=0.2, eta_s=250))
-    port = int(url.rpartition(":")[2])
-    with listening_as(settings, port=port):
+    with listening_as(settings):
         expect(job.locator("#trouble")).to_be_hidden(timeout=15_000)
         expect(job.locator(".job-now")).to_contain_text("epoch 2 of 40")
         listed.clock.run_for(5500)

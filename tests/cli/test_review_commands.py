@@ -6,7 +6,7 @@ import base64
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ Submitted = Callable[[str, int], str]
 
 
 @pytest.fixture
-def waiting(served: Retort, submitted: Submitted) -> str:
+def waiting(served: Retort, submitted: Submitted) -> Iterator[str]:
     """A job of the service that waits for its review."""
     job_id = submitted("review", 1)
     eventually(lambda: served("get", job_id, "--json").json["state"] == "awaiting_review")
-    return job_id
+    yield job_id
+    if served("get", job_id, "--json").json["state"] == "awaiting_review":
+        served("cancel", job_id)
 
 
 @pytest.fixture
@@ -125,7 +127,6 @@ def test_a_watched_job_says_what_it_waits_for(served: Retort, waiting: str):
     assert shown.out.splitlines()[1:] == ["a", "b"], "the command works as it is printed"
     assert served("review", "show").out == shown.out, "as does the one for the only job that waits"
     assert "awaiting_review" in served("get", waiting).out
-    served("cancel", waiting)
 
 
 def test_a_review_in_a_folder_needs_no_service(retort: Retort, folder: Path):

@@ -64,7 +64,9 @@ def test_watch_says_why_a_retry_waits_and_what_a_review_needs(served: Retort, su
     retried = served("watch", submitted("flaky", 2))
     assert retried.code == 0
     assert re.search(r"waits: attempt 1 failed: bad luck \[unlucky\]; tried again at \d\d:\d\d:\d\d", retried.out)
-    waits = served("watch", submitted("review", 2))
+    job_id = submitted("review", 2)
+    waits = served("watch", job_id)
+    served("cancel", job_id)
     assert waits.code == 5
     assert "retort review sheet" in waits.err
     assert re.search(r"next: retort review complete [0-9a-f]{12}$", waits.err.strip())

@@ -24,7 +24,7 @@ PASSWORDS = [SECRET, f"p@ss{SECRET}", f"a/b{SECRET}", f"a:b{SECRET}", f"{SECRET}
 ADDRESSES = sorted(name for name in Settings.model_fields if name.endswith(("url", "uri")))
 SCHEMES = {
     "database_url": "postgresql+psycopg", "broker_url": "redis", "store_url": "s3", "mlflow_uri": "https",
-    "url": "https",
+    "url": "https", "browser_url": "https",
 }  # fmt: skip
 
 

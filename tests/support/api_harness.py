@@ -150,14 +150,13 @@ def listening(template: Path, home: Path, **chosen: Any) -> Iterator[str]:
     """Serve from a thread of this process, on a copy of the database *template*; yield the address."""
     database = home / "retort.db"
     database.write_bytes(template.read_bytes())
-    with listening_as(Settings(home=home, database_url=f"sqlite:///{database}", **chosen)) as url:
+    with listening_as(Settings(home=home, database_url=f"sqlite:///{database}", port=free_port(), **chosen)) as url:
         yield url
 
 
 @contextmanager
-def listening_as(settings: Settings, *, port: int | None = None) -> Iterator[str]:
-    """Serve from a thread of this process; yield the address."""
-    settings = settings.model_copy(update={"port": port or free_port()})
+def listening_as(settings: Settings) -> Iterator[str]:
+    """Serve from a thread of this process at the port of *settings*; yield the address."""
     config = server_config(create_app(settings), settings, port=settings.port, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -1,4 +1,4 @@
-"""ChartGroup a job's metrics into charts, and spell them as tables and CSV."""
+"""Group a job's metrics into charts, and spell them as tables and CSV."""
 
 from __future__ import annotations
 

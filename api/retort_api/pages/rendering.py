@@ -179,7 +179,7 @@ def page_of_problem(request: Request, problem: Problem) -> Response | None:
         return None
     if problem.status == _UNAUTHORIZED and request.method in SAFE_METHODS:
         return RedirectResponse(f"/login?{urlencode({'next': here(request)})}", SEE_OTHER, HEADERS)
-    if problem.status == _UNAUTHORIZED and request.url.path == LOG_OUT:  # that is done already
+    if problem.status == _UNAUTHORIZED and (request.method, request.url.path) == ("POST", LOG_OUT):  # done already
         return RedirectResponse("/login", SEE_OTHER, HEADERS)
     back, unsent = own_path(_referred(request)), getattr(request.state, UNSENT, None)
     return render(

@@ -143,18 +143,20 @@ def test_tensorboard_draws_the_maps_of_each_epoch_while_the_run_speaks(tmp_path:
     assert drawn[1] != drawn[2]
 
 
-def test_other_trackers_are_not_given_the_maps(tmp_path: Path):
+@pytest.mark.parametrize("files", [True, False])
+def test_other_trackers_are_given_the_maps_with_files_alone(tmp_path: Path, files: bool):
     feed = feed_of(
         tmp_path,
         command=(sys.executable, "-c", ATTENTIVE),
         tensorboard=False,
-        wandb={"project": "p", "artifacts": True},
+        wandb={"project": "p", "artifacts": files},
     )
     feed.on_event(sheet(tmp_path, 1))
     feed.on_event(measured(1, loss=1.0))
 
     assert ended(feed) == []
-    assert len((tmp_path / "heard").read_text().splitlines()) == 3, "how it begins, the metric, and how it ended"
+    told = (tmp_path / "heard").read_text().splitlines()
+    assert len(told) == 3 + files, "how it begins, the maps, the metric, and how it ended"
 
 
 def test_how_it_failed_is_written_down(tmp_path: Path):

@@ -44,7 +44,7 @@ def _jobs(jobs: Sequence[Mapping[str, Any]]) -> RenderableType:
         return paragraph("There is no job. The first one: retort init DIR writes a spec, retort submit sends it.")
     table = FittedTable(
         Column("job", rank=2), "name", "state", Column("stage", rank=5), figure("done"), figure("to go", 4),
-        figure("mAP50-95"), Column("why", rank=3),
+        figure("mAP50-95", 3), Column("why", rank=1),
     )  # fmt: skip
     for job in jobs:
         table.add_row(
