@@ -12,7 +12,7 @@ import structlog
 from retort import logs
 from retort.cli import render
 from retort.errors import UNPRINTABLE, UserError
-from retort_api.file_response import StoredFile, _headers
+from retort_api.file_response import FILE_POLICY, StoredFile, _headers
 from support.hostile import texts
 
 ALL = texts()
@@ -60,7 +60,7 @@ def test_a_log_has_one_line_for_each_record_and_obeys_none(as_json: bool) -> Non
 def test_no_file_name_breaks_out_of_its_header() -> None:
     for text in ALL:
         file = StoredFile(text, "0" * 64, 1, text, "key")
-        headers: dict[str, Any] = _headers(file, '"x"')
+        headers: dict[str, Any] = _headers(file, '"x"', FILE_POLICY)
 
         assert headers["Content-Disposition"].startswith("attachment; filename=")
         assert all(value.isascii() and value.isprintable() for value in headers.values())
