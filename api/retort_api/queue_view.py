@@ -137,5 +137,5 @@ def in_words(found: QueueWait, job: JobRow) -> str:
         return _with_reasons(wants, found.refused)
     if found.reason == "no_gpu":
         return _with_reasons(_no_gpu(job), found.refused)
-    behind = f"place {found.position} in the queue, {found.num_workers} workers"
+    behind = f"place {found.position} in the queue, {found.num_workers} worker{'' if found.num_workers == 1 else 's'}"
     return found.quota or ("far behind in the queue" if found.position is None else behind)

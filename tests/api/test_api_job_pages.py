@@ -422,6 +422,34 @@ def register(hands: Worker, lease: Lease, data: bytes) -> None:
         assert model_registry.register_trained(session, lease, made, now=database_now(session))
 
 
+@pytest.mark.parametrize("kind", ["none", "unknown"])
+def test_a_student_that_has_learned_nothing_is_not_offered_for_use(people: TestClient, hands: Worker, kind: str):
+    job_id = submitted(people, name=f"green-{kind}")
+    hands.succeed(hands.claim(job_id), result(student=0.01, control=0.0, verdict={**VERDICT, "kind": kind}))
+
+    page = people.get(f"/jobs/{job_id}").text
+    said = page[page.index("What to do next:") : page.index('id="stages"')]
+
+    assert "train it for longer" in said
+    assert "se the student" not in said
+    longer = re.search(r'class="button primary" href="([^"]+)"', said)
+    assert longer is not None
+    assert "has to change before" not in people.get(longer[1].replace("&amp;", "&")).text
+
+
+def test_a_control_that_was_passed_by_does_not_count_as_done(people: TestClient, hands: Worker):
+    job_id = submitted(people)
+    said = (StageEvent(n=n, at=n, stage=name) for n, name in enumerate(("check", "distill", "control", "report"), 1))
+    lease = hands.claim(job_id)
+    hands.record(lease, *said)
+    hands.succeed(lease, result(control=None, control_dropped="the job was finished early", verdict=VERDICT))
+
+    page = people.get(f"/jobs/{job_id}").text
+
+    assert re.search(r'<li class="skipped">.*?train the control</span><span class="soft small">skipped</span>', page)
+    assert re.search(r'<li class="done">.*?<span>report</span>', page)
+
+
 @pytest.mark.parametrize(
     ("kind", "step"),
     [("gain", "files"), ("loss", "health"), ("none", "change=training.seeds=3"), ("unknown", "change=control=true")],

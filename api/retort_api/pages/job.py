@@ -9,6 +9,7 @@ from fastapi import Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from retort.access import Scope
 from retort.db import jobs
+from retort.report.verdict import NOTHING
 from retort.spec.result import JobResult
 
 from retort_api.deps import IDEMPOTENCY_KEY, Caller, JobId, Serving
@@ -34,7 +35,10 @@ def show_job(request: Request, service: Serving, caller: Caller, job_id: JobId) 
         found = job.found
         standing = so_far(session, job_id) if found is None and job.best is not None else None
     result = found if isinstance(found, JobResult) else None
-    return show(request, service, caller, job_id, "overview", "job.html", result=result, other=found, standing=standing)
+    return show(
+        request, service, caller, job_id, "overview", "job.html",
+        result=result, other=found, standing=standing, nothing=NOTHING,
+    )  # fmt: skip
 
 
 @router.form("/jobs/{job_id}/cancel", scope=Scope.JOBS_WRITE)

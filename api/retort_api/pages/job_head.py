@@ -16,6 +16,7 @@ from retort.db.metrics import SeriesName
 from retort.db.models import JobRow
 from retort.db.session import database_now
 from retort.protocol.workdir import ENDED
+from retort.spec.result import JobResult
 from retort.states import TERMINAL, JobState
 
 from retort_api.deps import AppState, guarded
@@ -105,9 +106,9 @@ def read_head(session: Session, job_id: str) -> tuple[JobTop, JobRow]:
         task=task,
         now=now,
         last_seq=job.last_seq,
-        stages=steps(job.spec, job.state, transitions, now),
+        stages=steps(job.spec, job.state, transitions, now, _skipped(job)),
         epoch=_epoch(session, job),
-        device=attempts[-1].device if attempts else None,
+        device=attempts[-1].device if attempts and job.state is not JobState.QUEUED else None,
         actions=_actions(job),
         changes=() if job.failure is None else changeable(job.failure, job.spec),
         tabs=_tabs(job, task),
@@ -115,6 +116,12 @@ def read_head(session: Session, job_id: str) -> tuple[JobTop, JobRow]:
         token=secrets.token_hex(12),
     )
     return head, job
+
+
+def _skipped(job: JobRow) -> tuple[str, ...]:
+    """Return the stages that a run passes by when it is told to end early."""
+    found = job.found
+    return ("control",) if isinstance(found, JobResult) and found.roles.control is None else ()
 
 
 def with_place(service: AppState, head: JobTop, row: JobRow) -> JobTop:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from retort.states import ACTIVE, TERMINAL, JobState
 
 from retort_api.pages import words
 
-Where = Literal["done", "now", "ended", "ahead", "left_out"]
+Where = Literal["done", "now", "ended", "ahead", "left_out", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +59,25 @@ class StageStep:
 
 
 def steps(
-    spec: Mapping[str, Any], state: JobState, transitions: Sequence[TransitionRow], now: float
+    spec: Mapping[str, Any],
+    state: JobState,
+    transitions: Sequence[TransitionRow],
+    now: float,
+    skipped: Collection[str] = (),
 ) -> tuple[StageStep, ...]:
     """Return the stages of a job as it stands.
 
-    A stage that another attempt has finished is not told of again, so that one before the latest counts as done.
+    A stage that another attempt has finished is not told of again, so that one before the latest counts as done,
+    unless it is among *skipped*: the run passed it by.
     """
     begun = [one.name for one in transitions if one.kind == "stage"]
     kinds = _with_own([kind for kind in STAGES[spec.get("task") or "distill"] if kind.applies(spec)], begun)
     took = durations(transitions, now)
     latest = [kind.name for kind in kinds].index(begun[-1]) if begun else -1
     return tuple(
-        StageStep(kind.name, kind.title, _where(place, latest, state), took.get(kind.name))
+        StageStep(kind.name, kind.title, "skipped", None)
+        if kind.name in skipped
+        else StageStep(kind.name, kind.title, _where(place, latest, state), took.get(kind.name))
         for place, kind in enumerate(kinds)
     )
 

@@ -326,8 +326,8 @@ def _doubts(
     )  # fmt: skip
     number = len(splits.get("val", ()))
     if number < _FEW_IMAGES:
-        message = "few images in val, so that accuracy is known roughly"
-        yield AuditFinding("warning", "few_images", message, f"{_FEW_IMAGES} or more are better", number, ())
+        message = f"few images in val ({number}), so that accuracy is known roughly"
+        yield AuditFinding("warning", "few_images", message, f"{_FEW_IMAGES} or more are better", 1, ())
 
 
 def _leaks(
