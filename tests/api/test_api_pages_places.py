@@ -77,6 +77,7 @@ def test_a_key_is_shown_once_and_replaced_and_revoked(client: TestClient):
     assert (made.status_code, made.headers["Cache-Control"]) == (201, "no-store")
     [secret] = set(re.findall(r"rtt_\w{49}", made.text))
     assert client.get("/v1/me", headers={"Authorization": f"Bearer {secret}"}).json()["role"] == "submitter"
+    assert f"export RETORT_KEY={secret}" in made.text  # what the command line reads
     assert secret not in client.get("/settings/keys").text
 
     key_id = client.get("/v1/keys").json()["data"][0]["id"]

@@ -104,6 +104,7 @@ def choose_and_send(page: Page, folder: Path) -> None:
 def reference_on(page: Page) -> str:
     page.wait_for_selector("#send:enabled")
     assert "ready" in page.inner_text("#state")
+    page.locator("#list .badge, #list td").filter(has_text="ready").first.wait_for()
     return page.inner_text("#reference")
 
 

@@ -136,7 +136,7 @@ def _secret(request: Request, made: KeyWithSecret) -> Response:
     return render(
         request, "settings_secret.html", title="A new key", current="settings", section="keys", status=CREATED,
         secret=made.secret, what=f"The key {made.name}", back="/settings/keys",
-        use=f"export RETORT_API_KEY={made.secret}",
+        use=f"export RETORT_KEY={made.secret}",
     )  # fmt: skip
 
 

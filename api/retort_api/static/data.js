@@ -231,7 +231,9 @@ async function send() {
   const [upload, mark] = await sent(parts, chosen.archive ? chosen.archive.name : name + ".tar");
   const dataset = await ask("POST", "/v1/datasets", {name, upload: upload.id});
   localStorage.removeItem(mark);
+  at("list").dispatchEvent(new Event("sent"));
   await lookedThrough(dataset);
+  at("list").dispatchEvent(new Event("sent"));
 }
 
 /** Keep what is to be sent: one archive, or the files of a folder as pairs of path and file. */

@@ -312,7 +312,8 @@ def _on_extension(training: TrainingFigures | None) -> list[str]:
     """Say what an extended training is not."""
     if training is None or (before := training.extended) is None:
         return []
-    told = f"Student and control were extended alike, by {before.added} epochs after the {before.epochs} of job "
+    epochs = "1 epoch" if before.added == 1 else f"{before.added} epochs"
+    told = f"Student and control were extended alike, by {epochs} after the {before.epochs} of job "
     told += f"{before.job}: the learning rate rose again, to {before.lr:.3g} of the initial one, and fell as before. "
     return [f"{told}This is not the same as {training.epochs} epochs from the start."]
 

@@ -85,7 +85,7 @@ def test_its_result_and_verdict_tell_that_it_is_an_extension(extended: Ended):
     }  # fmt: skip
     assert {result["roles"][role]["epochs"] for role in ("student", "control")} == {3}
     (told,) = [one for one in result["verdict"]["caveats"] if "extended" in one]
-    assert "Student and control were extended alike, by 1 epochs after the 2 of job job_1" in told
+    assert "Student and control were extended alike, by 1 epoch after the 2 of job job_1" in told
     assert "not the same as 3 epochs from the start" in told
 
 
