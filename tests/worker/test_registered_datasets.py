@@ -80,6 +80,22 @@ def test_a_folder_is_the_same_dataset_however_it_comes(client: Client, house: Ho
     assert [one["id"] for one in client.datasets.versions("tiny")] == [second["id"]], "one version stands for both"
 
 
+def test_images_of_no_split_and_files_of_other_kinds_are_told_when_they_are_not_kept(
+    client: Client, house: House, tmp_path: Path
+):
+    folder = house.home / "data"
+    (folder / "unlabelled").mkdir()
+    for number in range(10):
+        Image.new("RGB", (32, 32), (number, 9, 9)).save(folder / f"unlabelled/{number}.jpg")
+    (folder / "film.mp4").write_bytes(b"film")
+    for source in (folder, zipped(folder, tmp_path / "tiny.zip")):
+        dataset = brought(client, house, source)
+        (told,) = [one for one in dataset["findings"] if one["code"] == "image_without_split"]
+        assert (dataset["state"], told["severity"], told["number"], len(told["places"])) == ("ready", "warning", 10, 5)
+        assert "data.unlabelled.path" in told["hint"]
+    assert "1 file of the archive, of kinds that are not read: 1 .mp4" in dataset["notes"]
+
+
 def test_what_cannot_be_used_is_refused_with_file_and_line_and_no_path_of_the_worker(client: Client, house: House):
     (house.home / "data" / "labels" / "train" / "one.txt").write_text("7 0.5 0.5 0.2 0.2\n")
     dataset = brought(client, house, house.home / "data", "broken")

@@ -212,7 +212,7 @@ async function lookedThrough(dataset) {
     dataset = await ask("GET", dataset.links.self);
   }
   list(dataset.findings.map((one) => (
-    one.message + (one.places.length ? ": " + one.places.join(", ") : "") + (one.hint ? " (" + one.hint + ")" : "")
+    one.message + (one.number > 1 ? ": " + one.number : "") + (one.places.length ? ": " + one.places.join(", ") : "") + (one.hint ? " (" + one.hint + ")" : "")
   )));
   list(dataset.notes);
   at("ways").hidden = false;

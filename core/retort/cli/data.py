@@ -54,7 +54,7 @@ def check(
     """Tell all that is wrong or doubtful in a data set; exit with 1 where a job would refuse it."""
     from retort.data import audit
 
-    found = audit.check(str(folder.absolute()), [Path("/")])
+    found = audit.check(str(folder.absolute()), [Path("/")], audit.AuditOptions(whole_folder=True))
     if as_json:
         emit(_plain(found))
     else:
@@ -182,6 +182,8 @@ def _show(found: AuditReport) -> None:
         board.print(table)
     for split, use in found.images.items():
         board.print(escape(use.sentence(split)), style="" if use.num_unused or use.unread else "dim")
+    for told in found.notes:
+        board.print(escape(told), style="dim")
     for finding in found.findings:
         colour = "red" if finding.severity == "error" else "yellow"
         counted = f": {finding.number:,}" if finding.places or finding.number > 1 else ""

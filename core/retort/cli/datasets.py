@@ -233,7 +233,8 @@ def _digests(client: Client, name: str) -> list[str]:
 def _note_doubts(dataset: Mapping[str, Any]) -> None:
     for finding in dataset["findings"]:
         hint = f" ({finding['hint']})" if finding["hint"] else ""
-        note(f"{finding['severity']}: {finding['message']}{hint}")
+        counted = f": {finding['number']:,}" if finding["number"] > 1 else ""
+        note(f"{finding['severity']}: {finding['message']}{counted}{hint}")
         for place in finding["places"]:
             note(f"  {place}")
 

@@ -15,6 +15,7 @@ from retort.data.conversion.convert import ConversionOptions, convert, foreign_s
 from retort.data.description import DatasetDescription, find, read_description
 from retort.data.label_counts import LabelCounts, missing_labels
 from retort.data.labels import LINE, NO_LABEL, LabelBox, LabelFile, label_of, read_labels, shared_labels
+from retort.data.left_out import left_out
 from retort.data.listing import Listing, images_of
 from retort.data.text_files import readable
 from retort.errors import DataError
@@ -77,6 +78,8 @@ class AuditReport:
     """Errors first."""
     images: dict[str, ImageUse] = field(default_factory=dict)
     """By split: how many images are there, and how many a job would use."""
+    notes: tuple[str, ...] = ()
+    """Files of other kinds in the folder, counted."""
 
     @property
     def ok(self) -> bool:
@@ -117,6 +120,8 @@ class AuditOptions:
     """Is called again and again."""
     most_pairs: int | None = None
     """Of images, in which altered copies are looked for; None for any number."""
+    whole_folder: bool = False
+    """Tell the files in the folder that belong to no split, too."""
 
 
 AS_ASKED = AuditOptions()
@@ -171,10 +176,12 @@ def _check(description: DatasetDescription, options: AuditOptions) -> AuditRepor
     findings += [finding for finding in _judge(description, splits, options) if finding.number]
     findings += _label_doubts(description, splits, options.most_missing)
     findings += [finding for finding in _passed_over(description.root, listings, facts) if finding.number]
+    rest, notes_of_rest = _rest(description, listings) if options.whole_folder else ([], [])
+    findings += [finding for finding in rest if finding.number]
     found = {split: _split(images, len(description.names)) for split, images in splits.items()}
     findings = sorted(map(_writable, findings), key=lambda finding: finding.severity)
     uses = {split: intake.use_of(listing, facts, description.root) for split, listing in listings.items()}
-    return AuditReport(description.root, description.names, found, tuple(findings), uses)
+    return AuditReport(description.root, description.names, found, tuple(findings), uses, tuple(notes_of_rest))
 
 
 def _look(description: DatasetDescription, image: Path, facts: ImageFacts) -> _AuditedImage:
@@ -275,6 +282,28 @@ def _passed_over(root: Path, listings: Mapping[str, Listing], facts: intake.Fact
         message = f"images of 16 bits, of which 0 to {(1 << bits) - 1} are taken as black to white"
         hint = f"right where {bits} bits are filled; else save them with 8 bits, as the network is to see them"
         yield _finding("warning", "deep_image", message, hint, deep)
+
+
+_TO_USE = (
+    "to train on them, name their folder as train in data.yaml; images without labels come by a folder on the workers' "
+    "machine, which a spec names as pseudo_labels.path or data.unlabelled.path"
+)
+
+
+def _rest(description: DatasetDescription, listings: Mapping[str, Listing]) -> tuple[list[AuditFinding], list[str]]:
+    """Tell the files in the folder that belong to no split, and count those of other kinds."""
+    images = [image for listing in listings.values() for image in listing.images]
+    known = {description.file, *images, *(file for listing in listings.values() for file in listing.unread)}
+    known |= {source for sources in description.sources.values() for source in sources}
+    rest = left_out(description.root, known, {label_of(description.root, image) for image in images})
+    message = "images that belong to no split and are left out"
+    labels = "labels of images that belong to no split, left out with them"
+    findings = [
+        _finding("warning", "image_without_split", message, _TO_USE, rest.images),
+        _finding("warning", "label_without_split", labels, "name their images in data.yaml", rest.labels),
+    ]
+    note = rest.note()
+    return findings, [] if note is None else [note]
 
 
 def _doubts(

@@ -7,7 +7,7 @@ import os
 import sys
 import tarfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from retort.data.labels import label_of, read_labels
 from retort.data.text_files import readable
 from retort.errors import DataError
 from retort.files import atomic_write
+from retort.images import shown
 
 OUTCOME = "summary.json"
 CONTENT = "dataset.tar"
@@ -33,6 +34,7 @@ PREVIEWS = "previews"
 _NUM_PREVIEWS = 6
 _PREVIEW_PX = 480
 _COLOURS = ("#ff3b30", "#34c759", "#0a84ff", "#ff9f0a", "#bf5af2", "#64d2ff")
+_NUM_ENDINGS = 10
 _DEEPEST = 2
 """Folders around the data set that archives may put there."""
 
@@ -51,22 +53,34 @@ def take_in(archive: Path, folder: Path, limits: ArchiveLimits) -> DatasetSummar
     try:
         with readable():
             unpacked.mkdir(parents=True)
-            unpack_dataset(archive, unpacked, limits)
-            return _look_through(unpacked, folder)
+            passed = unpack_dataset(archive, unpacked, limits).left_out
+            return _look_through(unpacked, folder, _of_other_kinds(passed))
     except DataError as error:
         return DatasetSummary.refused(error.code, _without(error.message, unpacked, folder), error.hint)
 
 
-def _look_through(unpacked: Path, folder: Path) -> DatasetSummary:
+def _of_other_kinds(passed: Mapping[str, int]) -> tuple[str, ...]:
+    """Tell the files of the archive that were not unpacked, by ending."""
+    if not passed:
+        return ()
+    most = sorted(passed.items(), key=lambda item: (-item[1], item[0]))
+    listed = ", ".join(f"{number:,} {shown(ending)}" for ending, number in most[:_NUM_ENDINGS])
+    number, more = sum(passed.values()), ", …" if len(most) > _NUM_ENDINGS else ""
+    return (
+        f"{number:,} {'file' if number == 1 else 'files'} of the archive, of kinds that are not read: {listed}{more}",
+    )
+
+
+def _look_through(unpacked: Path, folder: Path, notes: tuple[str, ...]) -> DatasetSummary:
     root = _root(unpacked)
-    notes: tuple[str, ...] = ()
     if foreign_source(str(root), [unpacked]) is not None:
         converted = folder / "converted"
         made = convert(root, converted, [unpacked], ConversionOptions(link=True))
-        root, notes = converted, (f"annotations in {made.kind.upper()} form were converted", *made.notes)
+        root = converted
+        notes = (*notes, f"annotations in {made.kind.upper()} form were converted", *made.notes)
     kept = intake.kept_file(folder, root)
-    report = audit.check(str(root), [folder], AuditOptions(most_missing=1.0, kept=kept))
-    summary = _summary(report, notes, root, folder)
+    report = audit.check(str(root), [folder], AuditOptions(most_missing=1.0, kept=kept, whole_folder=True))
+    summary = _summary(report, (*notes, *report.notes), root, folder)
     if not summary.ok:
         return summary
     dataset = datasets.locate(str(root), [folder], linked=[unpacked], kept=folder)

@@ -360,6 +360,25 @@ def test_what_a_job_would_take_is_a_warning(root: Path, code: str):
     datasets.locate(str(root), ANYWHERE)
 
 
+def test_a_whole_folder_tells_by_kind_what_belongs_to_no_split(root: Path):
+    for number in range(10):
+        add(root, f"unlabelled/{number}.png", boxes=None, color=number)
+    label(root, "other", "0 0.5 0.5 0.2 0.2\n")
+    (root / "labels/extra").mkdir()
+    label(root, "extra/7", "")
+    (root / "README.txt").write_text("thanks")
+    (root / ".git").mkdir()
+    (root / ".git/index.png").write_bytes(b"hidden")
+    found = audit.check(str(root), ANYWHERE, audit.AuditOptions(whole_folder=True))
+    assert {one.code: (one.severity, one.number, one.places) for one in found.findings} == {
+        "image_without_split": ("warning", 10, tuple(f"unlabelled/{number}.png" for number in range(5))),
+        "label_without_split": ("warning", 2, ("labels/extra/7.txt", "labels/other.txt")),
+    }
+    assert "pseudo_labels.path" in found.findings[0].hint
+    assert found.notes == ("1 file of other kinds, not read: README.txt",)
+    assert look(root).findings == (), "a job has no say in what else lies in the folder"
+
+
 def test_of_many_places_the_first_are_shown(root: Path):
     for number in range(20):
         label(root, f"train/{number}", "x\n")
