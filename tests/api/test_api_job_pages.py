@@ -15,6 +15,7 @@ from results import result
 from retort.access import ClientRole
 from retort.constants import MAP, Role
 from retort.db import Database, Lease, metrics
+from retort.exports import EXPORT_FORMATS
 from retort.pipeline.context import find
 from retort.protocol.events import LogEvent, MetricEvent, RunFailure, StageEvent
 from retort.settings import Settings
@@ -22,9 +23,11 @@ from retort.spec import TASKS, parse_spec
 from retort.states import JobState
 from retort.storage import Store
 from retort_api.app import create_app
+from retort_api.pages import job_export
 from retort_api.pages.job_changes import changeable, patch_of
 from retort_api.pages.job_samples import ReportReader
 from retort_api.pages.job_stages import STAGES, steps
+from retort_api.pages.spec_form import EXPORTS
 from sqlalchemy import event
 from stored_results import VERDICT
 from support.api_harness import LOCAL, SPEC, Worker
@@ -415,6 +418,14 @@ def test_a_published_student_is_exported_once_more_by_a_form(people: TestClient,
     assert made["spec"]["task"] == "evaluate"
     assert made["spec"]["exports"][0]["precision"] == "fp16"
     assert made["spec"]["networks"][0].startswith("model:teaches-student@sha256:")
+
+
+def test_more_exports_have_the_titles_of_the_form_of_a_new_job_and_onnx_is_the_first():
+    titles = [one.title for one in job_export.FORMS]
+    assert titles[0] == "ONNX", "the first is the one that is chosen"
+    assert set(EXPORTS.values()) <= {one.removesuffix(" (needs a GPU)") for one in titles}
+    assert {one.endswith("(needs a GPU)") for one in titles if "TensorRT" in one} == {True}
+    assert {form.format for form in job_export.FORMS} == EXPORT_FORMATS.keys()
 
 
 def register(hands: Worker, lease: Lease, data: bytes) -> None:

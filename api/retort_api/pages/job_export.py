@@ -19,6 +19,7 @@ from retort.spec import digest
 
 from retort_api.deps import AppState
 from retort_api.http import JSON, Body
+from retort_api.pages.export_titles import FORMATS, ON_GPUS, export_title
 from retort_api.terms import on_behalf
 from retort_api.validation import admitted
 
@@ -40,12 +41,12 @@ class ExportForm:
     @property
     def title(self) -> str:
         """Its name for people."""
-        return f"{self.format}, {self.precision}"
+        return export_title(self.format, self.precision) + (" (needs a GPU)" if self.format in ON_GPUS else "")
 
 
 def _forms() -> Iterator[ExportForm]:
-    for name, model in EXPORT_FORMATS.items():
-        for precision in get_args(model.model_fields["precision"].annotation):
+    for name in FORMATS:
+        for precision in get_args(EXPORT_FORMATS[name].model_fields["precision"].annotation):
             yield ExportForm(name, precision)
 
 

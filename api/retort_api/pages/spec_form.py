@@ -12,6 +12,7 @@ from retort.exports import EXPORT_FORMATS
 from retort.spec import RECIPES, JobSpec, parse_document
 from retort.spec.assignment import put, take_out, value_at
 
+from retort_api.pages.export_titles import export_title
 from retort_api.pages.spec_fields import (
     CHOSEN,
     FIRST,
@@ -42,9 +43,11 @@ _DATA = ("data.path", "data.dataset")
 """Fields that the picker of data writes, whatever they hold."""
 _LOSSES, _EXPORTS = "distillation.losses", "exports"
 EXPORTS: Mapping[str, str] = {
-    "onnx/fp32": "ONNX", "onnx/int8": "ONNX, INT8", "openvino/fp32": "OpenVINO", "openvino/int8": "OpenVINO, INT8",
-    "engine/fp16": "TensorRT, FP16", "engine/int8": "TensorRT, INT8", "ncnn/fp16": "NCNN, FP16",
-    "torchscript/fp32": "TorchScript",
+    one: export_title(*one.split("/"))
+    for one in (
+        "onnx/fp32", "onnx/int8", "openvino/fp32", "openvino/int8", "engine/fp16", "engine/int8", "ncnn/fp16",
+        "torchscript/fp32",
+    )
 }  # fmt: skip
 """Forms of the student that can be ticked, as people call them."""
 

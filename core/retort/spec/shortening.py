@@ -37,12 +37,16 @@ def shortened(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _paths(section: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Yield the fields, each section before what it holds."""
+    """Yield the fields, those of lists of sections too, each section before what it holds."""
     for name, value in section.items():
         path = f"{above}{name}"
         yield path
         if isinstance(value, Mapping):
             yield from _paths(value, f"{path}.")
+        elif isinstance(value, list):
+            for place, item in enumerate(value):
+                if isinstance(item, Mapping):
+                    yield from _paths(item, f"{path}.{place}.")
 
 
 def _stands(document: Mapping[str, Any], path: str) -> bool:

@@ -17,8 +17,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from retort.errors import SpecError
 from retort.spec import parse_document, parse_spec
+from retort.spec.shortening import shortened
 
 Document = Callable[..., dict[str, Any]]
+
+
+def test_a_shortened_spec_keeps_of_each_item_of_its_lists_what_differs_from_the_defaults():
+    exports = [{"format": "onnx"}, {"format": "onnx", "precision": "int8", "calibration_images": 64}]
+    losses = [{"kind": "class_logits", "weight": 3.0}]
+    given = {
+        "name": "a", "data": {"dataset": "coco128"}, "teacher": {"weights": "t.pt", "ensemble": [{"weights": "u.pt"}]},
+        "student": {"model": "yolov8n"}, "exports": exports, "distillation": {"losses": losses},
+    }  # fmt: skip
+    whole = parse_spec(given).model_dump(mode="json")
+    assert whole["exports"][0]["dynamic"] is False
+    short = shortened(whole)
+    assert (short["exports"], short["teacher"]["ensemble"]) == (exports, [{"weights": "u.pt"}])
+    assert short["distillation"]["losses"] == losses
+    assert parse_spec(short) == parse_spec(given)
 
 
 def test_yaml_and_json_say_the_same(document: Document):
