@@ -161,7 +161,7 @@ def test_the_page_shows_each_sample_four_times_with_the_verdict_and_the_spec(pag
 def test_the_page_draws_losses_accuracy_classes_and_rates(page: Page):
     charts = {chart["name"]: chart for chart in json.loads(page.charts)}
     ecg = {"ecg-kl", "ecg-alike", "ecg-gradients", "ecg-temperatures"}
-    beside = {"tradeoff", "sizes", "gains"}
+    beside = {"tradeoff", "sizes", "gains", "precision"}
     assert charts.keys() == {"map", "map50", "task", "kd", "validation", "lr", "classes"} | beside | ecg
     shown = [trace["name"] for trace in charts["tradeoff"]["data"]]
     assert shown == ["teacher", "control", "student", "student-fp32.onnx"]

@@ -28,7 +28,7 @@ def test_a_finished_stage_is_known_by_a_later_attempt(copy: Path):
     kept = results.load(copy, "distill", key(copy))
     assert kept is not None
     assert kept.result["model"] == "yolov8n"
-    assert [file.name for file in kept.files] == ["student.pt", "health.npz"]
+    assert [file.name for file in kept.files] == ["student.pt", "health.npz", "samples.json"]
 
 
 @pytest.mark.parametrize(
