@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 from results import result
 from retort.access import ClientRole
 from retort.constants import MAP, Role
-from retort.db import Database, Lease, metrics
+from retort.db import Database, Lease, metrics, transitions
+from retort.db.session import database_now
 from retort.exports import EXPORT_FORMATS
 from retort.pipeline.context import find
 from retort.protocol.events import LogEvent, MetricEvent, RunFailure, StageEvent
@@ -95,7 +96,7 @@ def test_every_page_of_a_job_reads_without_scripts_in_every_state(
 
 def test_a_running_job_says_in_words_where_it_stands(people: TestClient, seeded: Seeded):
     shown = people.get(f"/jobs/{seeded.running}").text
-    assert "train the control, epoch 20" in shown
+    assert "train the control, epoch 21" in shown
     assert "of 40" in shown
     assert "1 h 6 min to go" in shown
     assert "2 of 400 images of train could not be read" in shown
@@ -149,6 +150,55 @@ def test_a_job_is_paused_resumed_stopped_and_cancelled_by_forms(people: TestClie
     assert state() == "cancelling"
     refused = press(people, f"/jobs/{job_id}/pause")
     assert (refused.status_code, "<h1>" in refused.text) == (409, True), "an error on a page is a page"
+
+
+@pytest.mark.parametrize(("stage", "offered"), [("distill", True), ("control", True), ("export", False)])
+def test_an_early_end_is_offered_while_something_trains(
+    people: TestClient, hands: Worker, stage: str, offered: bool
+):  # fmt: skip
+    job_id = submitted(people)
+    lease = hands.claim(job_id)
+    hands.record(
+        lease, StageEvent(n=1, at=1, stage="distill"),
+        MetricEvent(n=2, at=1, role=Role.STUDENT, step=1, values={MAP: 0.1}), StageEvent(n=3, at=2, stage=stage),
+    )  # fmt: skip
+    assert ("Stop early" in people.get(f"/jobs/{job_id}").text) is offered
+    press(people, f"/jobs/{job_id}/pause")
+    with hands.database.begin() as session:
+        assert transitions.hand_back(session, lease, now=database_now(session)) is JobState.PAUSED
+    page = people.get(f"/jobs/{job_id}").text
+    assert ("Resume" in page, "Stop early" in page) == (True, offered)
+
+
+def test_the_first_epoch_is_called_so_while_it_runs_and_the_last_while_the_stage_ends(
+    people: TestClient, hands: Worker
+):
+    job_id = submitted(people, training={"epochs": 2})
+
+    def said() -> str:
+        return re.sub(r"\s+", " ", people.get(f"/jobs/{job_id}").text)
+
+    lease = hands.claim(job_id)
+    start = MetricEvent(n=2, at=1, role=Role.STUDENT, step=0, values={MAP: 0.0})
+    hands.record(lease, StageEvent(n=1, at=1, stage="distill"), start)
+    assert "epoch 1 of 2." in said()
+    assert ", before its first epoch" not in said(), "nothing has been found at all"
+    for step, told in ((1, "epoch 2 of 2."), (2, "epoch 2 of 2.")):
+        values = {MAP: 0.2, "train/loss": 1.0}
+        hands.record(lease, MetricEvent(n=2 + step, at=step, role=Role.STUDENT, step=step, values=values))
+        assert told in said()
+    assert "mAP50, at epoch 2<" in said(), "of equal epochs the later one is kept"
+
+
+def test_a_job_that_fails_before_its_first_stage_failed_while_it_was_checked(people: TestClient, hands: Worker):
+    job_id = submitted(people)
+    hands.fail(hands.claim(job_id), RunFailure(code="bad_dataset", message="no labels"))
+    titles = re.findall(r'<li class="(\w+)".*?<span>([^<]*)', people.get(f"/jobs/{job_id}").text.partition('"rail"')[2])
+    assert titles[:2] == [("ended", "check the networks"), ("left_out", "train the student")]
+
+    never = submitted(people)
+    press(people, f"/jobs/{never}/cancel")
+    assert '<li class="ended"' not in people.get(f"/jobs/{never}").text
 
 
 def test_a_job_that_has_ended_is_retried_pinned_deleted_and_restored_by_forms(people: TestClient):

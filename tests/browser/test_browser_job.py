@@ -72,7 +72,7 @@ def test_charts_grow_over_one_stream_while_the_job_runs(service: Filled, operato
     )
     page.wait_for_function("() => document.getElementById('job-share').textContent === '20 %'")
     assert page.inner_text("#job-eta") == "4 min 10 s to go"
-    page.wait_for_function("() => document.querySelector('.job-now').textContent.includes('epoch 9 of 40')")
+    page.wait_for_function("() => document.querySelector('.job-now').textContent.includes('epoch 10 of 40')")
     assert len(streams) == 1, "one stream serves the whole page"
     assert page.title() == "20 % grows: charts · Retort"
     assert page.evaluate("window.shifted") <= STEADY, "what people read jumps when charts are drawn, or events come"

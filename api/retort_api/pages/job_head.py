@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from retort.states import TERMINAL, JobState
 from retort_api.deps import AppState, guarded
 from retort_api.pages import words
 from retort_api.pages.job_changes import ChangeableField, changeable
-from retort_api.pages.job_stages import TRAINED_BY, StageStep, steps
+from retort_api.pages.job_stages import TRAINED_BY, StageStep, steps, trains_yet
 from retort_api.pages.rendering import render
 from retort_api.schemas.jobs import Job
 
@@ -44,7 +44,8 @@ class EpochPlace:
     """How far the training that runs has come."""
 
     role: str
-    done: int
+    number: int
+    """Of the epoch that runs; of the last one once all are done."""
     planned: int | None
 
 
@@ -88,6 +89,11 @@ class JobTop:
         return self.job.state in TERMINAL
 
     @property
+    def student_trained(self) -> bool:
+        """Whether the student's training is over."""
+        return any(one.name == "distill" and one.where == "done" for one in self.stages)
+
+    @property
     def stage(self) -> str | None:
         """The stage under way in words."""
         return next((one.title for one in self.stages if one.where == "now"), None)
@@ -101,15 +107,16 @@ def read_head(session: Session, job_id: str) -> tuple[JobTop, JobRow]:
     warned = events.latest(session, job_id, EventFilter(types=("log",), levels=("warning", "error")), 3)
     whole = Job.whole(job, attempts, transitions, None)
     task = job.spec.get("task") or "distill"
+    stages = steps(job.spec, job.state, transitions, now, _skipped(job), tried=bool(attempts))
     head = JobTop(
         job=whole,
         task=task,
         now=now,
         last_seq=job.last_seq,
-        stages=steps(job.spec, job.state, transitions, now, _skipped(job)),
+        stages=stages,
         epoch=_epoch(session, job),
         device=attempts[-1].device if attempts and job.state is not JobState.QUEUED else None,
-        actions=_actions(job),
+        actions=_actions(job, stages),
         changes=() if job.failure is None else changeable(job.failure, job.spec),
         tabs=_tabs(job, task),
         warnings=tuple(row.message or "" for row in warned),
@@ -165,7 +172,10 @@ def _epoch(session: Session, job: JobRow) -> EpochPlace | None:
         return None
     role, path = trained
     done = metrics.last_step(session, job.id, SeriesName(role, _LOSS))
-    return EpochPlace(role, done or 0, at_path(job.spec, path))
+    if done is None and job.recovery is not None and job.recovery["job_id"] != job.id:  # another job has counted so far
+        return None
+    number, planned = (done or 0) + 1, at_path(job.spec, path)
+    return EpochPlace(role, number if planned is None else min(number, planned), planned)
 
 
 def at_path(document: Mapping[str, Any], path: str) -> Any:
@@ -181,10 +191,10 @@ def at_path(document: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def _actions(job: JobRow) -> JobActions:
+def _actions(job: JobRow, stages: Sequence[StageStep]) -> JobActions:
     state, here = job.state, job.deleted_at is None
     return JobActions(
-        stop=state in _STOPPABLE and job.best is not None and not job.finish_early,
+        stop=state in _STOPPABLE and job.best is not None and not job.finish_early and trains_yet(stages),
         pause=state in {JobState.QUEUED, JobState.RUNNING},
         resume=state in {JobState.PAUSED, JobState.PAUSING},
         cancel=state not in TERMINAL and state is not JobState.CANCELLING,

@@ -64,16 +64,20 @@ def steps(
     transitions: Sequence[TransitionRow],
     now: float,
     skipped: Collection[str] = (),
+    *,
+    tried: bool = False,
 ) -> tuple[StageStep, ...]:
     """Return the stages of a job as it stands.
 
     A stage that another attempt has finished is not told of again, so that one before the latest counts as done,
-    unless it is among *skipped*: the run passed it by.
+    unless it is among *skipped*: the run passed it by. A job that a worker has *tried* and that ended before its first
+    stage ended in that stage: what comes before it is checked for it.
     """
     begun = [one.name for one in transitions if one.kind == "stage"]
     kinds = _with_own([kind for kind in STAGES[spec.get("task") or "distill"] if kind.applies(spec)], begun)
     took = durations(transitions, now)
-    latest = [kind.name for kind in kinds].index(begun[-1]) if begun else -1
+    before = 0 if tried and state in TERMINAL else -1
+    latest = [kind.name for kind in kinds].index(begun[-1]) if begun else before
     return tuple(
         StageStep(kind.name, kind.title, "skipped", None)
         if kind.name in skipped
@@ -117,3 +121,9 @@ TRAINED_BY: Mapping[str, tuple[str, str]] = {
     "control": ("control", "training.epochs"),
 }
 """Of the stages that train one network: whose metrics they tell, and where the spec has their number of epochs."""
+_TRAININGS = frozenset({"distill", "control", "repeat", "arms"})
+
+
+def trains_yet(stages: Sequence[StageStep]) -> bool:
+    """Return whether a training that can end early is under way, or ahead."""
+    return any(one.name in _TRAININGS and one.where in {"now", "ended", "ahead"} for one in stages)

@@ -215,7 +215,8 @@ def _seen(events: Sequence[AnyEvent], best: dict[str, Any] | None, *, present: b
             seen |= {"progress": event.progress, "eta_s": event.eta_s}
         elif isinstance(event, MetricEvent) and event.role is Role.STUDENT:
             score = event.values.get(MAP)
-            if score is not None and (best is None or score > best[MAP]):
+            # Of equal epochs the later one, which is what a training keeps.
+            if score is not None and (best is None or score >= best[MAP]):
                 best = {"role": event.role.value, "epoch": event.step, MAP50: event.values.get(MAP50), MAP: score}
                 seen["best"] = best
     return seen

@@ -103,7 +103,7 @@ class Board:
         """Return the course of the student's mAP50-95 in one line, and its best epoch."""
         if len(self._course) < 2:
             return []
-        best = max(self._course, key=lambda epoch: (self._course[epoch], -epoch))
+        best = max(self._course, key=lambda epoch: (self._course[epoch], epoch))
         before, after = "student's mAP50-95  ", f"  best {score(self._course[best])} at epoch {best}"
         console = self._live.console
         values = [self._course[epoch] for epoch in sorted(self._course)]
