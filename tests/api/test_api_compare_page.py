@@ -89,6 +89,29 @@ def test_two_jobs_stand_beside_each_other_with_what_differs_and_all_numbers_as_c
     assert float(of_two["class", f"'{NAMELESS}", ""]) == 0.52, "no cell is a formula"
 
 
+@pytest.mark.parametrize(
+    ("p90", "device", "said"),
+    [(9.5, "cpu", ""), (40.0, "cpu", "the machine was busy"), (9.5, "an H200", "timed on different devices")],
+)
+def test_the_lowest_latency_is_starred_only_where_latencies_can_be_compared(
+    small_client: TestClient, small_worker: Worker, p90: float, device: str, said: str
+):
+    ids = []
+    for name, p50 in (("one", 8.25), ("two", 7.0)):
+        job_id: str = small_client.post("/v1/jobs", json={**SPEC, "name": name}).json()["id"]
+        found = stored()
+        speed = {"latency_ms": {"p50": p50, "p90": p90}, "device": device}
+        found["roles"]["student"] |= speed if name == "two" else {}
+        small_worker.succeed(small_worker.claim(job_id), parse_result(found))
+        ids.append(job_id)
+
+    page = small_client.get(f"/compare?job={ids[0]}&job={ids[1]}").text
+
+    row = re.search(r"<th scope=\"row\">Latency.*?</tr>", page, re.DOTALL)
+    assert row is not None
+    assert ("★" in row[0], "do not compare" in row[0], said in row[0]) == (not said, bool(said), True)
+
+
 def test_one_job_or_none_lets_people_choose_and_too_many_are_refused(small_client: TestClient, small_worker: Worker):
     ids = [ended(small_client, small_worker, f"job-{place}", 0.3) for place in range(7)]
     chosen = small_client.get(f"/compare?job={ids[0]}").text

@@ -22,6 +22,10 @@ from retort_worker.predictions import PredictionLoop
 from support.job_pages import FAILURE, Seeded, epoch, seed, submitted
 
 SCRIPT = (sys.executable, str(Path(__file__).parents[1] / "support" / "scripted_predictor.py"))
+PLAIN_LIST = """() => {
+  const list = document.querySelector('main').appendChild(document.createElement('ul'));
+  return getComputedStyle(list).paddingLeft;
+}"""
 POINTS = """() => [...document.querySelectorAll('#chart-map .legend li')].map((one) => one.textContent)"""
 SHIFTS = """window.shifted = 0;
 new PerformanceObserver((list) => {
@@ -82,9 +86,16 @@ def test_charts_grow_over_one_stream_while_the_job_runs(service: Filled, operato
     page.select_option("#axis", "time")
     assert page.inner_text("#smoothing-told") == "0.6"
     page.select_option("#axis", "epoch")
+    told = operator.new_page()
+    told.goto(f"{service.url}/jobs/{job_id}")
+    told.click("text=Stop early, keep the best")
+    assert "The training ends now" in told.inner_text(".flash")
+    assert told.evaluate(PLAIN_LIST) == "20px", "marks of a list stand inside the column"
     service.worker.fail(lease, FAILURE)
     page.wait_for_selector("#job-top .badge.failed")
     assert page.title() == "✗ grows: charts · Retort"
+    told.wait_for_selector(".flash", state="detached")
+    told.wait_for_selector("#job-top .badge.failed")
     assert watch.complaints == []
 
 

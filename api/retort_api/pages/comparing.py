@@ -15,6 +15,7 @@ from retort.db import Session, metrics
 from retort.db.metrics import SeriesExtent
 from retort.db.models import JobRow
 from retort.report.comparison import JobComparison, compare
+from retort.report.verdict import was_busy
 from retort.spec.figures import TrainedFigures
 from retort.spec.result import JobResult
 
@@ -35,6 +36,7 @@ CURVES: Mapping[str, tuple[str, str]] = {
 """Curves that can be laid over each other: name of the metric, and title."""
 MOST_POINTS = 1000
 MOST_IMAGES = 12
+_LATENCY = "Latency p50 (p90), ms"
 _TRUTH = "ground truth"
 """As reports call the picture with the labels."""
 DASHES = ("", "9 4", "2 3", "10 3 2 3", "5 3", "14 4")
@@ -49,6 +51,8 @@ class FigureRow:
     texts: tuple[str, ...]
     best: frozenset[int] = frozenset()
     """Places of the best; empty where none is better."""
+    why_none: str = ""
+    """Why no best one is told, where they cannot be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +100,17 @@ class ComparedJobs:
         values = [of(row, result) for row, result in zip(self.rows, self.results, strict=True)]
         known = [value for value in values if value is not None]
         best: frozenset[int] = frozenset()
-        if better and len(set(known)) > 1:
+        why = self._untimed() if title == _LATENCY and len(known) > 1 else ""
+        if better and not why and len(set(known)) > 1:
             top = max(known) if better > 0 else min(known)
             best = frozenset(place for place, value in enumerate(values) if value == top)
-        return FigureRow(title, tuple(words.NONE if value is None else say(value) for value in values), best)
+        return FigureRow(title, tuple(words.NONE if value is None else say(value) for value in values), best, why)
+
+    def _untimed(self) -> str:
+        """Say why latencies cannot be compared; nothing where they can."""
+        if any(was_busy(result) for result in self.results if result is not None):
+            return "the machine was busy: do not compare"
+        return "timed on different devices: do not compare" if len(timed_on(self.results)) > 1 else ""
 
 
 def _student(result: JobResult | None) -> TrainedFigures | None:
@@ -157,7 +168,7 @@ _FIGURES: tuple[tuple[str, Callable[[JobRow, JobResult | None], Any], Callable[[
     ("Gain over the control", _gain, lambda value: str(value[1]), 1),
     ("Control", _of_role(Role.CONTROL), words.points, 0),
     ("Teacher", _of_role(Role.TEACHER), words.points, 0),
-    ("Latency p50 (p90), ms", _latency, lambda value: f"{value[0]:.3g} ({value[1]:.3g})", -1),
+    (_LATENCY, _latency, lambda value: f"{value[0]:.3g} ({value[1]:.3g})", -1),
     ("Timed on", _attribute("device"), str, 0),
     ("Parameters", _attribute("num_parameters"), lambda value: f"{value / 1e6:.2f} M", -1),
     ("File", _attribute("size_bytes"), words.size, -1),

@@ -46,7 +46,7 @@ class ChartGroup:
 
 TRAINING = (
     ChartGroup(
-        "map", "mAP50-95", "Each epoch on the validation images. The teacher is measured once.",
+        "map", "mAP50-95", "Each epoch on the validation images. The level line is the teacher, measured once on them.",
         (MAP, f"{_TEACHER}mAP50-95"), unit="mAP50-95",
     ),
     ChartGroup(
@@ -295,8 +295,11 @@ def _line(series: SeriesName, parts: Sequence[str]) -> ChartLine:
     """Return a curve; in a chart of one metric roles differ by colour, elsewhere metrics do, and roles by dashes."""
     taught = series.name.startswith(_TEACHER)
     role = Role.TEACHER if taught else Role(series.role)
-    if len(parts) == 1 or taught:
-        return ChartLine(role.value, role.value, role.value, (series,), flat=taught)
+    if taught:
+        return ChartLine("teacher, measured", role.value, role.value, (series,), flat=True)
+    if len(parts) == 1:
+        label = "teacher while it trained" if role is Role.TEACHER else role.value
+        return ChartLine(label, role.value, role.value, (series,))
     part = _part(series)
     return ChartLine(f"{part}, {role.value}", role.value, f"series-{parts.index(part) % _SERIES + 1}", (series,))
 

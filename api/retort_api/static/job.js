@@ -41,6 +41,12 @@ function replace(part, fresh) {
   if (lines) lines.scrollTop = low ? lines.scrollHeight : kept;
 }
 
+/** What was told of a press of a button is over once the job is in another state or stage. */
+function moved(stands) {
+  if (stands !== root.dataset.stands) document.querySelector(".flash")?.remove();
+  root.dataset.stands = stands;
+}
+
 /** Renew the parts of the page; return the page, or the answer where there was none. */
 async function load() {
   pending = null;
@@ -49,6 +55,7 @@ async function load() {
   if (!answer || loggedOut(answer) || !answer.ok) return answer;
   const page = parsed(await answer.text());
   document.title = page.title;
+  moved(page.getElementById("job").dataset.stands);
   for (const part of document.querySelectorAll("[data-live]")) {
     const fresh = page.getElementById(part.id);
     if (part.id === "job-log" && !document.getElementById("follow")?.checked) continue;

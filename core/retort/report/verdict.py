@@ -347,11 +347,22 @@ def _on_data(result: JobResult, noise: Noise) -> list[str]:
     return found
 
 
+def latency_spread(result: JobResult) -> float:
+    """Return the largest ratio of ninth decile and median among its latencies."""
+    exports = [one for one in result.exports if isinstance(one, MeasuredExport)]
+    timed = [one.latency_ms for one in (*(figures for _, figures in result.roles.rows()), *exports)]
+    return max((one.p90 / one.p50 for one in timed if one and one.p50), default=0.0)
+
+
+def was_busy(result: JobResult) -> bool:
+    """Return whether something else disturbed the latencies, so that they are not to be compared."""
+    return latency_spread(result) >= _BUSY
+
+
 def _on_latency(result: JobResult) -> list[str]:
     """Tell of times that something else has disturbed, or that are the host's."""
     networks = [figures for _, figures in result.roles.rows()]
-    timed = [*networks, *(one for one in result.exports if isinstance(one, MeasuredExport))]
-    spreads = [one.latency_ms.p90 / one.latency_ms.p50 for one in timed if one.latency_ms and one.latency_ms.p50]
+    spread = latency_spread(result)
     told = []
     launched = [figures for figures in networks if figures.device == "cuda" and "eager" in (figures.timed_as or "")]
     if launched:
@@ -359,9 +370,9 @@ def _on_latency(result: JobResult) -> list[str]:
             f"Kernels could not be recorded ({launched[0].timed_as}): latencies are those of the host, and say "
             "little of what the networks take on this GPU."
         )
-    if spreads and max(spreads) >= _BUSY:
+    if spread >= _BUSY:
         told.append(
-            f"The machine was busy while latencies were measured: one run in ten took {max(spreads):.1f} times the "
+            f"The machine was busy while latencies were measured: one run in ten took {spread:.1f} times the "
             "median or longer. Do not compare them; retort eval measures them again."
         )
     return told

@@ -1,0 +1,40 @@
+"""What the tabs of a job say is true at every stage: samples, charts, lists, and files of an export job."""
+
+from __future__ import annotations
+
+import re
+
+from fastapi.testclient import TestClient
+from retort.constants import MAP, Role
+from retort.db import Lease
+from retort.protocol.events import MetricEvent, StageEvent
+from support.api_harness import Worker
+from support.sample_filling import publish_samples, samples
+
+
+def test_samples_are_promised_for_the_time_at_which_they_come(client: TestClient, worker: Worker, lease: Lease):
+    address = f"/jobs/{lease.job_id}/samples"
+    worker.record(lease, StageEvent(n=1, at=1, stage="distill"))
+    assert "Samples come once the student is trained" in client.get(address).text
+    worker.record(lease, StageEvent(n=2, at=2, stage="export"))
+    page = client.get(address).text
+    assert ("once the student is trained" in page, "Samples come with the report" in page) == (False, True)
+
+
+def test_one_kept_epoch_is_shown_without_a_choice(client: TestClient, worker: Worker, lease: Lease):
+    publish_samples(worker, lease, samples(("yard.png",), (3,)))
+    page = client.get(f"/jobs/{lease.job_id}/samples").text
+    assert "After epoch 3:" in page
+    assert not re.findall(r"type=.range|[?]epoch=|job_samples.js", page)
+
+
+def test_the_teachers_own_training_and_its_measured_level_have_names_of_their_own(
+    client: TestClient, worker: Worker, lease: Lease
+):
+    level = {MAP: 0.2, "teacher/mAP50-95": 0.6}
+    worker.record(
+        lease, MetricEvent(n=1, at=1, role=Role.TEACHER, step=1, values={MAP: 0.5}),
+        MetricEvent(n=2, at=2, role=Role.STUDENT, step=1, values=level),
+    )  # fmt: skip
+    header = client.get(f"/jobs/{lease.job_id}/charts/map.csv").text.splitlines()[0]
+    assert header == 'epoch,time,student,"teacher, measured",teacher while it trained'
