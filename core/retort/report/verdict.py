@@ -355,7 +355,7 @@ def latency_spread(result: JobResult) -> float:
 
 
 def was_busy(result: JobResult) -> bool:
-    """Return whether something else disturbed the latencies, so that they are not to be compared."""
+    """Return whether the machine was too busy for its latencies to be compared."""
     return latency_spread(result) >= _BUSY
 
 
