@@ -16,11 +16,12 @@ from retort.db import Database, Lease, jobs, keys, trash, webhooks
 from retort.db.session import database_now
 from retort.db.webhooks import Answer
 from retort.spec import parse_spec
-from retort_api.pages import settings_trash
+from retort_api.pages import rendering, settings_trash
 from support import places
 from support.api_harness import LOCAL, SPEC, SWEEP, Worker
 from support.identity import add_key
 
+TEMPLATES = Path(rendering.__file__).parent.parent / "templates"
 TRASH = "/settings/trash"
 FORM: dict[str, Any] = {"headers": {"Origin": LOCAL}, "follow_redirects": False}
 PLACES = (
@@ -136,6 +137,74 @@ def test_a_webhook_is_made_tried_answered_and_sent_again(client: TestClient, dat
     assert client.get("/v1/webhooks").json()["data"][0]["enabled"] is False, "the box was not ticked"
     assert client.post(f"{home}/delete", **FORM).status_code == 303
     assert client.get(home).status_code == 404
+
+
+def test_every_field_with_a_pattern_says_what_is_allowed_before_and_after_it_is_filled(client: TestClient):
+    written = sum(path.read_text().count("pattern=") for path in TEMPLATES.glob("**/*.html"))
+    found = 0
+    for path in (*PLACES, "/new", "/"):
+        page = client.get(path).text
+        for field in re.findall(r"<(?:input|textarea)\b[^>]*\bpattern=[^>]*>", page):
+            found += 1
+            assert re.search(r' title="[^"]{20,}"', field), field
+            described = re.search(r' aria-describedby="([^" ]+)', field)
+            assert described, field
+            assert re.search(rf'id="{described[1]}"[^>]*>[^<]*etters', page), (described[1], "is shown, too")
+    assert found == written >= 5
+
+
+REFUSED = {
+    "a webhook at an address that is not public": (
+        "/settings/webhooks", {"url": "https://127.0.0.1/x", "description": "typed", "events": "job.failed"}, "url"
+    ),
+    "a webhook at no address": (
+        "/settings/webhooks", {"url": "ftp://nowhere.example", "description": "typed", "events": "job.failed"}, "url"
+    ),
+    "a webhook of no event": (
+        "/settings/webhooks", {"url": "https://typed.example/", "description": "typed"}, "events"
+    ),
+    "a key of an odd name": ("/settings/keys", {"name": "typed/<b>", "role": "reader", "days": "7"}, "name"),
+    "a key for no time": ("/settings/keys", {"name": "typed", "role": "reader", "days": "0"}, "days"),
+    "a key for a project that is not there": (
+        "/settings/keys", {"name": "typed", "role": "reader", "project": "typed"}, "project"
+    ),
+    "a project of an odd name": ("/settings/projects", {"name": "typed name"}, "project-name"),
+    "a quota that is no number": ("/settings/quotas", {"project": "default", "gpu_hours": "typed"}, "gpu_hours"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_form_that_is_refused_is_shown_again_with_what_was_typed_and_the_mistake_at_its_field(
+    client: TestClient, name: str
+):
+    path, fields, wrong = REFUSED[name]
+    answer = client.post(path, data=fields, **FORM)
+    shown = answer.text.partition(f'action="{path}"')[2].partition("</form>")[0]
+
+    assert answer.status_code == (404 if wrong == "project" else 422)
+    assert "typed" in shown, "the form is there, with its fields"
+    assert 'role="alert"' in shown
+    assert f'id="wrong-{wrong}"' in shown
+    assert "String should match" not in shown
+    assert "<b>" not in shown
+    for field, value in fields.items():
+        said = html.escape(value)
+        assert f'value="{said}"' in shown or f">{said}<" in shown or field == "project", (field, value)
+    if wrong != "project":
+        assert re.search(rf'aria-describedby="[^"]*wrong-{wrong}"[^>]*aria-invalid', shown) or wrong == "events"
+    assert client.get(path if path != "/settings/projects" else "/settings/keys").text.count('role="alert"') == 0
+
+
+def test_a_webhook_that_is_changed_to_a_bad_address_keeps_what_was_typed_and_what_it_was(client: TestClient):
+    client.post("/settings/webhooks", data={"url": "https://good.example/", "events": "job.failed"}, **FORM)
+    home = "/settings/webhooks/" + client.get("/v1/webhooks").json()["data"][0]["id"]
+    fields = {"url": "https://10.0.0.1/typed", "events": "job.succeeded", "enabled": "true"}
+    answer = client.post(home, data=fields, **FORM)
+    assert answer.status_code == 422
+    assert 'value="https://10.0.0.1/typed"' in answer.text
+    assert 'value="https://good.example/"' in client.get(home).text
+    gone = client.post("/settings/webhooks/whk_" + "0" * 32, data=fields, **FORM)
+    assert gone.status_code in {404, 422}
 
 
 def test_quotas_are_set_by_a_form_and_left_to_the_settings_where_it_is_empty(client: TestClient):

@@ -51,6 +51,7 @@ def test_the_page_has_the_files_that_it_names_and_no_others(sqlite_url: str, tmp
 
         assert "script-src 'self';" in page.headers["Content-Security-Policy"]
         assert named == ["favicon.png", "swagger-ui.css", "contrast.css", "swagger-ui-bundle.js", "start.js"]
+        assert '<nav aria-label="Pages"><a href="/">' in page.text, "there is a way back"
         assert [client.get(f"/docs/{name}").status_code for name in named] == [200] * 5
         missing = client.get("/docs/redoc.standalone.js")
         assert (missing.status_code, missing.json()["code"]) == (404, "not_found")

@@ -23,7 +23,7 @@ from retort_api.deps import AppState, guarded
 from retort_api.errors import OK, Problem
 from retort_api.origin import OWN_PATH, SAFE_METHODS
 from retort_api.pages import words
-from retort_api.pages.page_router import UNSENT, PageRoute
+from retort_api.pages.page_router import REFUSED, UNSENT, PageRoute
 
 PAGE_POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
@@ -120,7 +120,7 @@ def render(
     offered = [] if caller is None else [entry for entry in request.app.state.navigation if may(entry.scope)]
     page = environment().get_template(template).render(
         title=title, current=current, caller=caller, can=may, navigation=offered, theme=_theme(request), flash=said,
-        here=here(request), **given,
+        here=here(request), refused_form=getattr(request.state, REFUSED, None), **given,
     )  # fmt: skip
     answer = HTMLResponse(page, status, HEADERS)
     if said is not None:

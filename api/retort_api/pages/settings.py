@@ -111,7 +111,7 @@ def show_keys(
     )  # fmt: skip
 
 
-@router.form("/settings/keys", scope=Scope.SERVICE_OPERATE)
+@router.form("/settings/keys", scope=Scope.SERVICE_OPERATE, shown_on="/settings/keys")
 def create_key_by_form(
     request: Request, service: Serving, caller: Caller, asked: Annotated[NewKeyForm, Form()]
 ) -> Response:
@@ -149,7 +149,7 @@ def revoke_key_by_form(request: Request, service: Serving, caller: Caller, key_i
     return see_other(request, "/settings/keys", f"The key {ended.name} is revoked")
 
 
-@router.form("/settings/projects", scope=Scope.SERVICE_OPERATE)
+@router.form("/settings/projects", scope=Scope.SERVICE_OPERATE, shown_on="/settings/keys")
 def create_project_by_form(
     request: Request, service: Serving, caller: Caller, name: Annotated[str, Form(pattern=rf"^{NAME}$")]
 ) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import Form, Query, Request, Response
@@ -12,7 +13,8 @@ from retort.db.quotas import Limits
 from retort.settings import Settings
 
 from retort_api.deps import AppState, Caller, Serving
-from retort_api.pages.page_router import PageRouter
+from retort_api.pages.page_router import REFUSED, PageRouter
+from retort_api.pages.refused_form import RefusedForm
 from retort_api.pages.rendering import render, see_other
 from retort_api.pages.settings import OrNothing
 from retort_api.routes import oversight
@@ -49,6 +51,9 @@ def show_quotas(
     project: Annotated[str | None, Query(pattern=rf"^{NAME}$", description="Whose quota is to be set.")] = None,
 ) -> Response:  # fmt: skip
     """Show what each project may have, and uses; operators set it."""
+    refused: RefusedForm | None = getattr(request.state, REFUSED, None)
+    if refused is not None and re.fullmatch(NAME, refused.value("project")):
+        project = refused.value("project")
     chosen = project if project is not None and caller.is_operator else caller.project
     return render(
         request, "settings_quotas.html", title="Quotas", current="settings", section="quotas", chosen=chosen,
@@ -70,7 +75,7 @@ def _quotas(service: AppState, caller: Principal) -> list[QuotaUse]:
     return [oversight.get_quota(service, caller, name) for name in names]
 
 
-@router.form("/settings/quotas", scope=Scope.SERVICE_OPERATE)
+@router.form("/settings/quotas", scope=Scope.SERVICE_OPERATE, shown_on="/settings/quotas")
 def set_quota_by_form(request: Request, service: Serving, asked: Annotated[QuotaForm, Form()]) -> Response:
     """Set the quota of a project."""
     stored = None if asked.stored_gb is None else round(asked.stored_gb * _GB)

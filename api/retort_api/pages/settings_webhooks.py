@@ -54,7 +54,7 @@ def show_webhooks(request: Request, service: Serving, caller: Caller) -> Respons
     )  # fmt: skip
 
 
-@router.form(_HOME, scope=Scope.JOBS_WRITE)
+@router.form(_HOME, scope=Scope.JOBS_WRITE, shown_on=_HOME)
 def create_webhook_by_form(
     request: Request, service: Serving, caller: Caller, asked: Annotated[WebhookForm, Form()]
 ) -> Response:
@@ -87,7 +87,7 @@ def show_webhook(
     )  # fmt: skip
 
 
-@router.form(f"{_HOME}/{{webhook_id}}", scope=Scope.JOBS_WRITE)
+@router.form(f"{_HOME}/{{webhook_id}}", scope=Scope.JOBS_WRITE, shown_on=f"{_HOME}/{{webhook_id}}")
 def change_webhook_by_form(
     request: Request, service: Serving, caller: Caller, webhook_id: WebhookId,
     asked: Annotated[WebhookForm, Form()],

@@ -35,6 +35,7 @@ _PAGE = """<!doctype html>
 <link rel="icon" href="/docs/favicon.png">
 <link rel="stylesheet" href="/docs/swagger-ui.css">
 <link rel="stylesheet" href="/docs/contrast.css">
+<nav aria-label="Pages"><a href="/">Retort: jobs, data, models</a></nav>
 <main id="swagger-ui"></main>
 <script src="/docs/swagger-ui-bundle.js"></script>
 <script src="/docs/start.js"></script>
@@ -58,7 +59,9 @@ SwaggerUIBundle({
   url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, defaultModelsExpandDepth: 0, docExpansion: "none",
 });
 """
-_CONTRAST = """:focus-visible { outline: 2px solid #0b5cad; outline-offset: 2px; }
+_CONTRAST = """body > nav { font: 16px system-ui, sans-serif; padding: 12px 20px; border-bottom: 1px solid #c9ced6; }
+body > nav a { color: #0b5cad; margin-right: 20px; display: inline-block; padding: 4px 0; min-height: 24px; }
+:focus-visible { outline: 2px solid #0b5cad; outline-offset: 2px; }
 .swagger-ui .info .title small, .swagger-ui .info .title small.version-stamp { background: #454a52; }
 .swagger-ui .info .title small.version-stamp { background: #33691e; }
 .swagger-ui .info a, .swagger-ui .info .url, .swagger-ui .renderedMarkdown a { color: #0b5cad; }
