@@ -468,6 +468,9 @@ def test_a_published_student_is_exported_once_more_by_a_form(people: TestClient,
     assert made["spec"]["task"] == "evaluate"
     assert made["spec"]["exports"][0]["precision"] == "fp16"
     assert made["spec"]["networks"][0].startswith("model:teaches-student@sha256:")
+    assert made["parent_id"] == job_id
+    page = people.get(sent[0]).text
+    assert (f'<a href="/jobs/{job_id}">' in page, "model:teaches-student@sha256:" in page) == (True, True)
 
 
 def test_more_exports_have_the_titles_of_the_form_of_a_new_job_and_onnx_is_the_first():

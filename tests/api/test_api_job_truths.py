@@ -8,7 +8,9 @@ from fastapi.testclient import TestClient
 from retort.constants import MAP, Role
 from retort.db import Lease
 from retort.protocol.events import MetricEvent, StageEvent
-from support.api_harness import Worker
+from retort.spec.result import parse_result
+from stored_results import EXPORTS, role
+from support.api_harness import SPEC, Worker
 from support.sample_filling import publish_samples, samples
 
 
@@ -38,3 +40,26 @@ def test_the_teachers_own_training_and_its_measured_level_have_names_of_their_ow
     )  # fmt: skip
     header = client.get(f"/jobs/{lease.job_id}/charts/map.csv").text.splitlines()[0]
     assert header == 'epoch,time,student,"teacher, measured",teacher while it trained'
+
+
+def test_a_job_that_exports_shows_its_network_the_files_their_figures_and_how_they_are_used(
+    client: TestClient, worker: Worker
+):
+    document = {
+        "task": "evaluate", "networks": [{**role(0.41), "weights": "m.pt", "title": "mine", "imgsz": 320}],
+        "exports": [{**EXPORTS["passed"], "shape": [320, 320]}, EXPORTS["failed"]], "names": ["cat"],
+        "num_images": 8, "digest": "0" * 64, "device": "cpu",
+    }  # fmt: skip
+    spec = {"task": "evaluate", "data": SPEC["data"], "networks": ["yolo11s.pt"], "exports": [{"format": "onnx"}]}
+    job_id = str(client.post("/v1/jobs", json=spec).json()["id"])
+    lease = worker.claim(job_id)
+    worker.publish(lease, "student.onnx", b"graph")
+    worker.succeed(lease, parse_result(document))
+
+    page, files = client.get(f"/jobs/{job_id}").text, client.get(f"/jobs/{job_id}/files").text
+
+    for part in ("mine, mAP50-95</dt><dd>41.0", "What it exported", "few images", ">yolo11s.pt</code>"):
+        assert part in page, part
+    for part in ("student.onnx in onnxruntime", "in C++", "trtexec --onnx=student.onnx"):
+        assert (part in page, part in files) == (True, True), part
+    assert "What the forms take and give" in files

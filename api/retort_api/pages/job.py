@@ -8,12 +8,15 @@ from typing import Annotated
 from fastapi import Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from retort.access import Scope
-from retort.db import jobs
+from retort.db import artifacts, jobs
 from retort.report.verdict import NOTHING
+from retort.spec.evaluated import EvaluationResult
+from retort.spec.exported import MeasuredExport
 from retort.spec.result import JobResult
 
 from retort_api.deps import IDEMPOTENCY_KEY, Caller, JobId, Serving
 from retort_api.pages.job_changes import changeable, patch_of
+from retort_api.pages.job_files import lines_of
 from retort_api.pages.job_head import show
 from retort_api.pages.job_so_far import so_far
 from retort_api.pages.page_router import PageRouter
@@ -34,10 +37,13 @@ def show_job(request: Request, service: Serving, caller: Caller, job_id: JobId) 
         job = jobs.get(session, job_id)
         found = job.found
         standing = so_far(session, job_id) if found is None and job.best is not None else None
+        exported = found.exports if isinstance(found, EvaluationResult) else ()
+        snippets = lines_of(job, artifacts.of_job(session, job_id)) if exported else ()
     result = found if isinstance(found, JobResult) else None
     return show(
         request, service, caller, job_id, "overview", "job.html",
-        result=result, other=found, standing=standing, nothing=NOTHING,
+        result=result, other=found, standing=standing, nothing=NOTHING, snippets=snippets,
+        forms=[(one, one if isinstance(one, MeasuredExport) else None) for one in exported],
     )  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def submit_export(service: AppState, caller: Principal, job_id: str, form: str, 
     with service.begin(caller) as session:
         made = jobs.submit(
             session, spec, now=database_now(session), retries=service.settings.max_retries, project=job.project,
-            owner=owner, key=kept, warnings=warnings, labels=job.labels,
+            owner=owner, key=kept, warnings=warnings, labels=job.labels, parent=job,
         )  # fmt: skip
     service.notifier.notify(made.job_id)
     return made.job_id

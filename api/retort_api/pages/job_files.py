@@ -13,7 +13,8 @@ from retort.access import Scope
 from retort.db import artifacts, jobs
 from retort.db.models import ArtifactRow, JobRow
 from retort.report.forms import described
-from retort.report.usage import Snippet, usage
+from retort.report.usage import Snippet, export_lines, usage
+from retort.spec.evaluated import EvaluationResult
 from retort.spec.exported import MeasuredExport
 from retort.spec.result import JobResult
 
@@ -53,9 +54,10 @@ def show_files(request: Request, service: Serving, caller: Caller, job_id: JobId
         pictures = [row for row in rows if row.name.startswith(_PICTURES)]
         files = [_file(row) for row in rows if not row.name.startswith(_PICTURES)]
         result = job.found if isinstance(job.found, JobResult) else None
-        snippets = () if result is None else _snippets(job, result, {row.name for row in rows})
+        snippets = lines_of(job, rows)
         model = None if result is None else published_student(session, job)
-    measured = [one for one in result.exports if isinstance(one, MeasuredExport)] if result is not None else []
+    exports = job.found.exports if isinstance(job.found, JobResult | EvaluationResult) else ()
+    measured = [one for one in exports if isinstance(one, MeasuredExport)]
     forms = [(one, said) for one in measured if (said := described(one))]
     return show(
         request, service, caller, job_id, "files", "job_files.html", files=files, num_pictures=len(pictures),
@@ -92,10 +94,15 @@ def _file(row: ArtifactRow) -> ListedFile:
     return ListedFile(row.name, path, row.role, row.size_bytes, row.sha256, row.created_at, about)
 
 
-def _snippets(job: JobRow, result: JobResult, there: set[str]) -> Sequence[Snippet]:
-    """Return lines for the files that are still there."""
-    if _STUDENT not in there:
+def lines_of(job: JobRow, rows: Sequence[ArtifactRow]) -> Sequence[Snippet]:
+    """Return lines that use the files that are still there."""
+    result, there = job.found, {row.name for row in rows if row.deleted_at is None}
+    if isinstance(result, EvaluationResult):
+        forms = tuple(one for one in result.exports if set(one.files) <= there)
+        imgsz = result.networks[0].imgsz
+        return (*export_lines(forms, imgsz), *more_lines(forms, imgsz))
+    if not isinstance(result, JobResult) or _STUDENT not in there:
         return ()
     exports = tuple(one for one in result.exports if set(one.files) <= there)
     known = result.model_copy(update={"exports": exports})
-    return (*usage(job.id, _STUDENT, known).snippets, *more_lines(known))
+    return (*usage(job.id, _STUDENT, known).snippets, *more_lines(exports, result.roles.student.imgsz or 640))

@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 
 from retort.report.usage import Snippet
-from retort.spec.exported import MeasuredExport
-from retort.spec.result import JobResult
+from retort.spec.exported import AnyExport, MeasuredExport
 
 _CPP = """#include <onnxruntime_cxx_api.h>
 #include <iostream>
@@ -37,13 +36,12 @@ _BOXES = {
 }
 
 
-def more_lines(result: JobResult) -> Sequence[Snippet]:
+def more_lines(exports: Sequence[AnyExport], imgsz: int) -> Sequence[Snippet]:
     """Return lines that run the first ONNX file in C++ and with TensorRT."""
-    found = [one for one in result.exports if isinstance(one, MeasuredExport) and one.files and one.format == "onnx"]
+    found = [one for one in exports if isinstance(one, MeasuredExport) and one.files and one.format == "onnx"]
     if not found:
         return ()
     export = found[0]
-    imgsz = result.roles.student.imgsz or 640
     height, width = export.shape or (imgsz, imgsz)
     code = _CPP.format(file=json.dumps(export.path), height=height, width=width)
     plain = next((one for one in found if one.precision == "fp32"), export)

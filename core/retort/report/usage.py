@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from retort.spec.exported import MeasuredExport
+from retort.spec.exported import AnyExport, MeasuredExport
 from retort.spec.result import JobResult
 
 _TORCH = """from ultralytics import YOLO
@@ -89,7 +89,6 @@ class Usage:
 
 def usage(run: str, student: str, result: JobResult, more: Sequence[str] = ()) -> Usage:
     """Return how to use *student* and the exports; *more* are further artifacts."""
-    published = [one for one in result.exports if isinstance(one, MeasuredExport) and one.files]
     files = (student, *(file for export in result.exports for file in export.files), *more)
     imgsz = result.roles.student.imgsz or 640
     first = Snippet(
@@ -97,7 +96,12 @@ def usage(run: str, student: str, result: JobResult, more: Sequence[str] = ()) -
         "Each line printed is a box: class, score, two corners.",
         _TORCH.format(file=_quoted(student), more=f", imgsz={imgsz}"),
     )
-    return Usage(run, tuple(dict.fromkeys(files)), (first, *(_snippet(export, imgsz) for export in published)))
+    return Usage(run, tuple(dict.fromkeys(files)), (first, *export_lines(result.exports, imgsz)))
+
+
+def export_lines(exports: Sequence[AnyExport], imgsz: int) -> tuple[Snippet, ...]:
+    """Return how to use the published exports; *imgsz* is the network's."""
+    return tuple(_snippet(one, imgsz) for one in exports if isinstance(one, MeasuredExport) and one.files)
 
 
 def _snippet(export: MeasuredExport, imgsz: int) -> Snippet:
