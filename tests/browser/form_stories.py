@@ -158,7 +158,7 @@ def _a_job_that_has_ended_is_extended_exported_pinned_deleted_and_restored(desk:
     assert more["adjustments"]["extension"]["job"] == ended
 
     desk.open(f"/jobs/{ended}/files")
-    desk.page.get_by_label("Form").select_option(label="openvino, int8")
+    desk.page.get_by_label("Form").select_option(label="OpenVINO, INT8")
     desk.press("Export")
     made = desk.here()
     wanted = {"format": "openvino", "precision": "int8"}

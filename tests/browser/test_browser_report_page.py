@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
 from results import result
 from retort.report import charts
 from retort.report.health import HealthReport
 from retort.report.html import render
-from retort.report.samples import Gallery
+from retort.report.samples import Gallery, Group, Row, SampleImage
 from retort.report.usage import usage
 from retort.report.verdict import Noise, verdict
 from stored_results import EXPORTS
@@ -20,13 +23,23 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 TICKS = "[...document.querySelectorAll('#chart-tradeoff .xtick text')].map(tick => tick.textContent)"
 TOP = "(part => document.querySelector(part).getBoundingClientRect().top)"
 
+DRAWN = "document.images.length === 48 && [...document.images].every(one => one.complete && one.height > 0)"
+
+
+def _gallery() -> Gallery:
+    picture = BytesIO()
+    Image.new("RGB", (400, 300), "grey").save(picture, "JPEG")
+    uri = f"data:image/jpeg;base64,{b64encode(picture.getvalue()).decode()}"
+    columns = tuple(SampleImage(title, uri, "1 boxes") for title in ("ground truth", "teacher", "control", "student"))
+    return Gallery((Group("Spread over the set", "", tuple(Row(f"{at}.jpg", columns) for at in range(12))),), ())
+
 
 def _page() -> str:
     found = result(exports=[EXPORTS["passed"]])
     return render(
         name="digits", judged=verdict(found, Noise()), result=found, charts=charts.charts({}, found.roles),
         comparisons=charts.comparisons(found), quantization=[], labelling=[], ecg=HealthReport((), (), (), ()),
-        gallery=Gallery((), ()), usage=usage("job-1", "student.pt", found), manifest=None, spec={},
+        gallery=_gallery(), usage=usage("job-1", "student.pt", found), manifest=None, spec={},
     )  # fmt: skip
 
 
@@ -42,6 +55,7 @@ def test_the_contents_stay_in_sight_and_lead_to_every_part_at_any_width(tmp_path
             page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
             page.goto((tmp_path / "report.html").as_uri())
             page.wait_for_selector("#chart-tradeoff svg .xtick")
+            assert page.evaluate(DRAWN), "what is read later must not push down what a link leads to"
 
             assert page.evaluate("document.documentElement.scrollWidth") == width
             for part in ("use", "figures", "exports"):
