@@ -136,7 +136,7 @@ def test_open_pages_say_that_the_service_is_away_and_go_on_when_it_is_back_and_w
         job, listed = context.new_page(), context.new_page()
         watch = PageWatch(job)
         job.goto(f"{url}/jobs/{job_id}")
-        expect(job.locator(".job-now")).to_contain_text("epoch 1 of 40")
+        expect(job.locator(".job-now")).to_contain_text("epoch 2 of 40")
         listed.clock.install()
         listed.goto(url)
     expect(job.locator("#trouble")).to_have_text(re.compile("^The connection is lost"), timeout=15_000)
@@ -148,7 +148,7 @@ def test_open_pages_say_that_the_service_is_away_and_go_on_when_it_is_back_and_w
     service.worker.record(lease, epoch(3, 2, Role.STUDENT, 40), ProgressEvent(n=4, at=3, progress=0.2, eta_s=250))
     with listening_as(settings):
         expect(job.locator("#trouble")).to_be_hidden(timeout=15_000)
-        expect(job.locator(".job-now")).to_contain_text("epoch 2 of 40")
+        expect(job.locator(".job-now")).to_contain_text("epoch 3 of 40")
         listed.clock.run_for(5500)
         expect(listed.locator("#trouble")).to_be_hidden()
         context.clear_cookies()
