@@ -7,7 +7,7 @@ import re
 from fastapi.testclient import TestClient
 from retort.constants import MAP, Role
 from retort.db import Lease
-from retort.protocol.events import MetricEvent, StageEvent
+from retort.protocol.events import MetricEvent, RunFailure, StageEvent
 from retort.spec.result import parse_result
 from stored_results import EXPORTS, role
 from support.api_harness import SPEC, Worker
@@ -21,6 +21,18 @@ def test_samples_are_promised_for_the_time_at_which_they_come(client: TestClient
     worker.record(lease, StageEvent(n=2, at=2, stage="export"))
     page = client.get(address).text
     assert ("once the student is trained" in page, "Samples come with the report" in page) == (False, True)
+
+
+def test_nothing_is_promised_of_a_job_that_has_ended(client: TestClient, worker: Worker, lease: Lease):
+    promised = re.compile(r"\byet\b|first epoch|while the job runs|when the job ends|come with|once the student")
+    tabs = ("charts", "health", "evaluation", "samples", "files", "log")
+
+    def empty(tab: str) -> str:
+        return " ".join(re.findall(r'class="card empty">(.*?)</div>', client.get(f"/jobs/{lease.job_id}/{tab}").text))
+
+    assert all(promised.search(empty(tab)) for tab in tabs if tab != "log"), "it is looked for where it stands"
+    worker.fail(lease, RunFailure(code="bad_spec", message="no room"))
+    assert {tab: empty(tab) for tab in tabs if not empty(tab) or promised.search(empty(tab))} == {}
 
 
 def test_one_kept_epoch_is_shown_without_a_choice(client: TestClient, worker: Worker, lease: Lease):
