@@ -68,3 +68,24 @@ def job_id(client: TestClient) -> str:
 @pytest.fixture
 def lease(worker: Worker, job_id: str) -> Lease:
     return worker.claim(job_id)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Path:
+    """The folder of a service that a module of tests fills once."""
+    home = tmp_path_factory.mktemp("filled-once")
+    (home / "retort.db").write_bytes(sqlite_template.read_bytes())
+    return home
+
+
+@pytest.fixture(scope="module")
+def own_settings(home: Path) -> Settings:
+    """Its settings."""
+    return Settings(home=home, database_url=f"sqlite:///{home / 'retort.db'}", data_dirs="/")
+
+
+@pytest.fixture(scope="module")
+def people(own_settings: Settings) -> Iterator[TestClient]:
+    """A browser of it, which follows no redirect."""
+    with TestClient(create_app(own_settings), base_url=LOCAL, headers=HEADERS, follow_redirects=False) as client:
+        yield client

@@ -23,7 +23,6 @@ from retort.settings import Settings
 from retort.spec import TASKS, parse_spec
 from retort.states import JobState
 from retort.storage import Store
-from retort_api.app import create_app
 from retort_api.pages import job_export
 from retort_api.pages.job_changes import changeable, patch_of
 from retort_api.pages.job_samples import ReportReader
@@ -31,32 +30,14 @@ from retort_api.pages.job_stages import STAGES, steps
 from retort_api.pages.spec_form import EXPORTS
 from sqlalchemy import event
 from stored_results import VERDICT
-from support.api_harness import LOCAL, SPEC, Worker
+from support.api_harness import SPEC, Worker
 from support.hostile import texts
-from support.identity import HEADERS, add_key
+from support.identity import add_key
 from support.job_pages import Seeded, report, seed
 
 TABS = ("", "/charts", "/health", "/evaluation", "/samples", "/files", "/try", "/log", "/spec")
 FROM_US = {"Sec-Fetch-Site": "same-origin"}
 EXAMPLES = Path(__file__).parents[2] / "examples" / "specs"
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Path:
-    home = tmp_path_factory.mktemp("job-pages")
-    (home / "retort.db").write_bytes(sqlite_template.read_bytes())
-    return home
-
-
-@pytest.fixture(scope="module")
-def own_settings(home: Path) -> Settings:
-    return Settings(home=home, database_url=f"sqlite:///{home / 'retort.db'}", data_dirs="/")
-
-
-@pytest.fixture(scope="module")
-def people(own_settings: Settings) -> Any:
-    with TestClient(create_app(own_settings), base_url=LOCAL, headers=HEADERS, follow_redirects=False) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -38,24 +38,6 @@ SLACK = 200
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Path:
-    home = tmp_path_factory.mktemp("page-costs")
-    (home / "retort.db").write_bytes(sqlite_template.read_bytes())
-    return home
-
-
-@pytest.fixture(scope="module")
-def own_settings(home: Path) -> Settings:
-    return Settings(home=home, database_url=f"sqlite:///{home / 'retort.db'}", data_dirs="/")
-
-
-@pytest.fixture(scope="module")
-def people(own_settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(own_settings), base_url=LOCAL, headers=HEADERS, follow_redirects=False) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def hands(own_settings: Settings, home: Path) -> Iterator[Worker]:
     database = Database(own_settings.database_url)
     yield Worker(database, Store(own_settings.store_url), home)
