@@ -109,6 +109,8 @@ class Loss(InputModel, ABC):
     """Whether teacher and student must have distance bins (DFL), and the same number of them."""
     needs_same_grid: ClassVar[bool] = False
     """Whether the teacher's anchors must be the student's, one by one: it must see the images in the same size."""
+    needs_dense: ClassVar[bool] = False
+    """Whether the teacher must answer at every anchor: one that gives boxes alone cannot teach it."""
 
     def falls_back(self) -> bool:
         """Return True if it compares decoded boxes where bins or grids differ, instead of being refused."""

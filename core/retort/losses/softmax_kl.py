@@ -24,6 +24,7 @@ class SoftmaxKL(HeadLoss):
     """Softens both distributions before they are compared."""
 
     needs_classes: ClassVar[bool] = True
+    needs_dense: ClassVar[bool] = True
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
         return divergence(student.scores, teacher.scores, self.temperature).mean()  # over N A

@@ -17,6 +17,7 @@ from retort.training import models
 from retort.training.config import Cycle, ExtraTeacher, TrainConfig
 from retort.training.data.ignore_regions import KEY, ignoring
 from retort.training.distillation import feature_taps
+from retort.training.distillation.box_teacher import BoxTeacher
 from retort.training.distillation.objective import DistillationObjective, assign_by_teacher, criteria, projectors
 from retort.training.distillation.teacher import MemoryPool, Teacher, TeacherOutput
 from retort.training.distillation.teacher_resize import (
@@ -27,6 +28,7 @@ from retort.training.distillation.teacher_resize import (
     ratio_of,
 )
 from retort.training.models import seeded
+from retort.training.teachers.base import BoxNetwork
 from retort.training.ultralytics_api import copy_attr
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
     from retort.constants import Level
     from retort.training.distillation.feature_taps import Raw
+
+AnyTeacher = Teacher | ResizedTeacher | BoxTeacher
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class TeacherCandidate:
 class TeacherSlot:
     """A teacher in use, with its objective and its share."""
 
-    teacher: Teacher | ResizedTeacher
+    teacher: AnyTeacher
     objective: DistillationObjective
     share: float
     """Of the distillation loss; the shares of all teachers add up to 1."""
@@ -101,6 +105,10 @@ def make_teacher_slot(
 
     """
     objective = make(candidate.network)
+    if isinstance(candidate.network, BoxNetwork):
+        giving = BoxTeacher(candidate.network, student, device=options["device"], ratio=candidate.ratio)
+        giving.known = objective.classes.teacher
+        return TeacherSlot(giving, objective, share, ""), nn.ModuleDict()
     check_resizable(candidate.ratio, student, candidate.network)
     check_same_grid(objective.losses, objective.labels, candidate.ratio)
     pairs = paired_levels(candidate.ratio)
@@ -175,16 +183,21 @@ def zero_loss(slots: Sequence[TeacherSlot], device: torch.device) -> tuple[Tenso
 
     Its items have the names of a distillation's items.
     """
-    zero, items = slots[0].objective.zero_loss(device)
-    return zero, items if len(slots) == 1 else merge_items([items] * len(slots), [one.share for one in slots])
+    found = [one.objective.zero_loss(device) for one in slots]
+    (zero, items), *_ = found
+    return zero, items if len(slots) == 1 else merge_items([one for _, one in found], [one.share for one in slots])
 
 
 def merge_items(items: Sequence[dict[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
     """Return the weighted mean of each item over the teachers.
 
-    Each teacher's own terms stand under their number.
+    Each teacher's own terms stand under their number. A term that one of them cannot teach is 0 there.
     """
-    mean = {name: torch.stack([s * one[name] for s, one in zip(shares, items, strict=True)]).sum() for name in items[0]}
+    names = dict.fromkeys(name for one in items for name in one)
+    mean = {
+        name: torch.stack([s * one[name] for s, one in zip(shares, items, strict=True) if name in one]).sum()
+        for name in names
+    }
     apart = {
         f"{name}@{number}": value
         for number, one in enumerate(items, start=1)
@@ -218,7 +231,7 @@ class Distiller(nn.Module):
         return {**self.__dict__, "slots": ()}
 
     @property
-    def teacher(self) -> Teacher | ResizedTeacher | None:
+    def teacher(self) -> AnyTeacher | None:
         """The first teacher; None in a copy."""
         return self.slots[0].teacher if self.slots else None
 

@@ -231,6 +231,11 @@ class Decoder:
             distances=sides.permute(0, 3, 1, 2),  # N A 4 R
         )
 
+    def points(self, raw: Raw) -> Tensor:
+        """Return the centres of the branch's anchors in input pixels, (A, 2)."""
+        anchors, scales = self._grid(self._features(raw["feats"]))
+        return anchors * scales
+
     def kept(self, values: Tensor, features: list[Tensor]) -> Tensor:
         """Return *values* (N, ..., A) at the anchors of the levels that count."""
         if self._kept is None:

@@ -17,12 +17,15 @@ from retort.constants import Level
 from retort.errors import TeacherMismatch
 from retort.losses import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
 from retort.spec import DistillationSpec, Schedule
+from retort.spec.distillation import preset
 from retort.training.architecture import head_levels
 from retort.training.criterion import criterion_of
 from retort.training.distillation import feature_taps
 from retort.training.distillation.balancing import BALANCES, Balance, ClassMass
+from retort.training.distillation.boxes import as_predictions, can_be_taught, same_assigner
 from retort.training.distillation.feature_taps import FeatureLayers, Raw, common_levels, decoder_of, first
 from retort.training.models import ClassMap
+from retort.training.teachers.base import BoxNetwork
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -108,11 +111,12 @@ class DistillationObjective:
         seed: int = 0,
         cycle: Cycle | None = None,
     ) -> None:
-        self.head_levels = common_levels(student, teacher)
+        self.boxes = isinstance(teacher, BoxNetwork)
+        """Whether the teacher gives boxes alone, which are assigned to the student's anchors."""
+        self.head_levels = head_levels(student) if self.boxes else common_levels(student, teacher)
         """Levels that both heads read: predictions are compared at these."""
         self.spec = spec
-        self.losses: tuple[Loss, ...] = spec.losses
-        self.labels = labels(self.losses)
+        self.losses, self.labels, self.left_out = taught(spec, boxes=self.boxes)
         self.classes = ClassMap.between(student.names, teacher.names).to(device)
         check(self.losses, student, teacher, self.classes)
         self.warning = _near(student, teacher)
@@ -127,8 +131,10 @@ class DistillationObjective:
             else partial(extended_factor, spec.schedule, cycle=cycle, close_mosaic=close_mosaic)
         )
         self._weights = torch.tensor([loss.weight for loss in self.losses], device=device)
-        self.decoders = decoder_of(student, self.head_levels), decoder_of(teacher, self.head_levels)
+        own = decoder_of(student, self.head_levels)
+        self.decoders = own, own if self.boxes else decoder_of(teacher, self.head_levels)
         """Of the student's branches, and of the teacher's."""
+        self._student, self._assigners = student, dict[str, Any]()
         self._rng = StepRng(seed, device)
         balance = BALANCES[spec.balance]
         self.balance: Balance | None = None if balance is None else balance()
@@ -266,6 +272,8 @@ class DistillationObjective:
         This is done once for all terms, which share its probabilities. They know what the batches before had of each
         class. Boxes are decoded where a term compares them.
         """
+        if self.boxes:
+            return {name: self._with_mass(self.rendered(raw, output, name)) for name, raw in branches.items()}
         heads = [loss for loss in self.losses if isinstance(loss, HeadLoss)]
         crossed = any(isinstance(loss, CrossedLoss) for loss in heads)
         wanted = {"one2many"} if all(isinstance(loss, CrossedLoss) for loss in heads) else branches.keys()
@@ -276,9 +284,26 @@ class DistillationObjective:
             if heads and name in wanted
         }
 
+    @torch.no_grad()
+    def rendered(self, raw: Raw, output: TeacherOutput, branch: str = "one2many") -> Predictions:
+        """Return the teacher's predictions on the anchors of a student's *branch*, in the common classes.
+
+        *raw* is what the branch says; a teacher of boxes is assigned to its anchors by the branch's own assigner.
+        """
+        if not self.boxes:
+            return self.decoders[1](output.branches[branch], self.classes.teacher)
+        assert output.boxes is not None, "a teacher of boxes gives boxes"
+        if branch not in self._assigners:
+            self._assigners[branch] = same_assigner(criteria(self._student)[branch])
+        decode, assigner = self.decoders[0], self._assigners[branch]
+        student = decode(raw, self.classes.student)
+        return as_predictions(output.boxes, student, assigner, decode.points(raw), self.classes.teacher)
+
     def _compares_boxes(self, branches: Mapping[str, Raw], teacher: Mapping[str, Raw]) -> bool:
         plain = [loss for loss in self.losses if not isinstance(loss, CrossedLoss)]
-        return any(loss.needs_boxes or (loss.falls_back() and not _alike(branches, teacher)) for loss in plain)
+        return any(
+            loss.needs_boxes or (loss.falls_back() and (self.boxes or not _alike(branches, teacher))) for loss in plain
+        )
 
     def _heads(
         self, branches: Mapping[str, Raw], teacher: Mapping[str, Predictions], *, boxes: bool
@@ -318,6 +343,29 @@ def _alike(student: Mapping[str, Raw], teacher: Mapping[str, Raw]) -> bool:
     return len(rows) == 1 and 4 not in rows
 
 
+def taught(spec: DistillationSpec, *, boxes: bool) -> tuple[tuple[Loss, ...], list[str], list[str]]:
+    """Return the terms of *spec* that a teacher can teach, their labels, and the labels of those left out.
+
+    A teacher that gives *boxes* alone has no features, head or distance bins. Terms of the recipe are left out then.
+
+    Raises:
+        TeacherMismatch: the spec itself names one of these terms, or none of the recipe's remain.
+
+    """
+    named = labels(spec.losses)
+    able = [not boxes or can_be_taught(loss) for loss in spec.losses]
+    left_out = [label for label, can in zip(named, able, strict=True) if not can]
+    kept = tuple(loss for loss, can in zip(spec.losses, able, strict=True) if can)
+    written = spec.losses != preset(spec.recipe)["losses"]
+    if left_out and (written or all(loss.weight == 0 for loss in kept)):
+        message = f"the teacher gives boxes alone, which cannot teach {', '.join(left_out)}"
+        raise TeacherMismatch(message, hint=_BOX_HINT)
+    return kept, [label for label in named if label not in left_out], left_out
+
+
+_BOX_HINT = "losses: class_logits, box_giou, or dfl with otherwise: giou; recipe: balanced takes those that apply"
+
+
 def labels(losses: tuple[Loss, ...]) -> list[str]:
     """Name each term by kind; the second is ``<kind>.2``."""
     named: list[str] = []
@@ -341,9 +389,11 @@ def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMa
 
     Classes are compared by name; distance bins are checked as well.
     """
-    bins = student.model[-1].reg_max, teacher.model[-1].reg_max
+    has_head = not isinstance(teacher, BoxNetwork)
+    bins = student.model[-1].reg_max, teacher.model[-1].reg_max if has_head else 1
     for label, loss in zip(labels(losses), losses, strict=True):
-        check_levels(label, loss, student, teacher)
+        if has_head:
+            check_levels(label, loss, student, teacher)
         if loss.needs_classes and classes.size == 0:
             message = f"the loss {label} needs class names in common; student and teacher have none"
             hint = _near(student, teacher) or "a teacher trained on these classes, or feature losses only"
@@ -393,6 +443,8 @@ def projectors(
     """
     from torch import nn
 
+    if isinstance(teacher, BoxNetwork):
+        return nn.ModuleDict()
     widths = [channels(model) for model in (student, teacher)]
     found: dict[str, nn.Module] = {}
     for index, loss in enumerate(losses):
@@ -476,6 +528,11 @@ def teacher_assigns(wanted: str, student: Any, teacher: Any, classes: ClassMap) 
         TeacherMismatch: it is asked to, and does not know every class of the student's labels, or has other anchors.
 
     """
+    if isinstance(teacher, BoxNetwork):
+        if wanted == "teacher":
+            message = "assignment: teacher needs a teacher that answers at every anchor; this one gives boxes alone"
+            raise TeacherMismatch(message, hint="assignment: auto, or student")
+        return False
     knows = classes.size == len(student.names)
     ours, theirs = head_levels(student), head_levels(teacher)
     if wanted == "teacher" and ours != theirs:

@@ -15,6 +15,7 @@ from retort.constants import HEAD_LEVELS, Level
 from retort.foreign import first_line
 from retort.training.architecture import head_levels
 from retort.training.distillation import feature_taps
+from retort.training.distillation.boxes import TeacherBoxes
 from retort.training.distillation.gpu_activation import fuse_bias_and_silu
 from retort.training.ultralytics_api import Conv, DWConv, fuse_conv_and_bn
 
@@ -190,6 +191,8 @@ class TeacherOutput:
     """Highest class probability at each position, (N, 1, H, W)."""
     head: Any = None
     """The teacher's frozen head itself, for student features to pass through."""
+    boxes: TeacherBoxes | None = None
+    """Boxes of a teacher that gives nothing else; features and branches are empty then."""
 
 
 class Teacher:

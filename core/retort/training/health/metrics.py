@@ -24,10 +24,9 @@ from retort.training.inference import prepare
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from retort.training.distillation.distiller import Distiller
+    from retort.training.distillation.distiller import AnyTeacher, Distiller
     from retort.training.distillation.objective import DistillationObjective
-    from retort.training.distillation.teacher import Teacher, TeacherOutput
-    from retort.training.distillation.teacher_resize import ResizedTeacher
+    from retort.training.distillation.teacher import TeacherOutput
 
 
 MOST = 8
@@ -120,7 +119,7 @@ def network(model: Any) -> Distiller:
     return cast("Distiller", comm.unwrap(model))
 
 
-def first_teacher(model: Distiller) -> tuple[Teacher | ResizedTeacher, DistillationObjective]:
+def first_teacher(model: Distiller) -> tuple[AnyTeacher, DistillationObjective]:
     """Return the first teacher and its distillation objective."""
     first = model.slots[0]
     return first.teacher, first.objective
@@ -225,10 +224,8 @@ def common_predictions(model: Distiller, forward: ForwardPass) -> tuple[Predicti
     _, spec = first_teacher(model)
     if spec.classes.size == 0:
         return None
-    ours, theirs = spec.decoders
-    return ours(forward.branches["one2many"], spec.classes.student), theirs(
-        forward.teacher_output.branches["one2many"], spec.classes.teacher
-    )
+    raw = forward.branches["one2many"]
+    return spec.decoders[0](raw, spec.classes.student), spec.rendered(raw, forward.teacher_output)
 
 
 def predictions(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
@@ -302,7 +299,7 @@ def cosines(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
         f"cosine_{level}": cosine_map(student, teacher).mean() for level, student, teacher in projected(model, forward)
     }
     for level in first_teacher(model)[1].head_levels:
-        if f"cosine_{level}" not in found:
+        if f"cosine_{level}" not in found and level in forward.teacher_output.features:
             found[f"cka_{level}"] = cka(forward.features[level], forward.teacher_output.features[level])
     return found
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from retort.training.distillation.boxes import listed
 from retort.training.distillation.feature_taps import Decoder
 from retort.training.health.metrics import FOREGROUND, OVERLAP, Probe, first_teacher, iou
 
@@ -44,7 +45,11 @@ def naming(model: Distiller, sample: Iterable[Probe]) -> Naming | None:
     counts = torch.zeros(spec.classes.size, spec.classes.size)
     for chunk in sample:
         with torch.no_grad(), torch.autocast(chunk.images.device.type, enabled=False):
-            found = decode(teacher(chunk.images).branches["one2many"], spec.classes.teacher)
+            output = teacher(chunk.images)
+            if output.boxes is not None:
+                found = listed(output.boxes, len(chunk.images), spec.classes.teacher)
+            else:
+                found = decode(output.branches["one2many"], spec.classes.teacher)
         known = spec.classes.student
         numbers = torch.arange(spec.classes.size, device=chunk.images.device) if known is None else known
         counts += confusion(found, numbers, chunk)
