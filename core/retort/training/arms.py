@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from retort.spec import DistillationSpec
 from retort.training import models
 from retort.training.config import TrainConfig, Trainer
 from retort.training.distillation.objective import teacher_assigns
+from retort.training.distillation.self_teacher import known_names
 from retort.training.models import ClassMap
 
 ANCHORS = 10
@@ -59,6 +60,11 @@ def assignment_alone(distillation: DistillationSpec) -> DistillationSpec:
     return distillation.model_copy(update={"losses": (), "balance": "none"})
 
 
+def known_classes(teachers: Iterable[Path]) -> tuple[str, ...]:
+    """Return the names of all classes that one of *teachers* knows, each once."""
+    return tuple(dict.fromkeys(name for path in teachers for name in models.load(path).names.values()))
+
+
 def write_placebo(plan: TrainConfig, names: Mapping[int, str], teacher: Path, path: Path) -> None:
     """Write a network to *path* that has nothing to teach in place of *teacher*.
 
@@ -66,8 +72,7 @@ def write_placebo(plan: TrainConfig, names: Mapping[int, str], teacher: Path, pa
     knows the classes that *teacher* knows, so that the same terms are computed; a class that is unknown has another
     name.
     """
-    known = set(models.load(teacher).names.values())
-    told = {index: name if name in known else f"{name} (unknown to the teacher)" for index, name in names.items()}
+    told = known_names(dict(names), known_classes([teacher]))
     if plan.weights is None:
         seed = (plan.training.seed + _OTHER_SEED) % 2**31
         plan = dataclasses.replace(plan, training=plan.training.model_copy(update={"seed": seed}))

@@ -149,6 +149,8 @@ def identity_of(
     if plan.extended:
         chosen["extended"] = list(plan.extended)
     chosen["teaching"] = _teaching(plan.teaching)
+    if plan.teaching.ema:
+        chosen["ema"] = plan.teaching.ema_classes
     chosen["training"] = plan.training.model_dump(mode="json")
     chosen["distillation"] = None if distillation is None else distillation.model_dump(mode="json")
     return {

@@ -65,6 +65,10 @@ class TeacherConfig:
     """Side of the first teacher's input; None is the student's."""
     further: tuple[ExtraTeacher, ...] = ()
     unlabelled: UnlabelledConfig | None = None
+    ema: bool = False
+    """The only teacher is the average of the student's own weights, and there is no file of weights."""
+    ema_classes: tuple[str, ...] | None = None
+    """Names of the classes that this average counts as knowing; None for all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainCallback", "TrainConfig", "TrainResult", "fit"]
 
 
-def attach_teachers(trainer: TrainingLoop, teacher: Path) -> None:
+def attach_teachers(trainer: TrainingLoop, teacher: Path | None) -> None:
     """Attach the teachers to the student, and announce the distillation.
 
     Both stand in the place of the student alone.
@@ -53,7 +53,7 @@ def attach_teachers(trainer: TrainingLoop, teacher: Path) -> None:
     plan = trainer.plan
     assert trainer.distillation is not None, "a teacher comes with what is learned from it"
     distillation = trainer.distillation if plan.terms else assignment_alone(trainer.distillation)
-    first, *further = load_teachers(teacher, plan)
+    first, *further = load_teachers(teacher, plan, trainer.model)
     trainer.model = make_distiller(
         trainer.model,
         first,
@@ -83,10 +83,10 @@ def begin(trainer: TrainingLoop, state: checkpoint.State | None) -> None:
     elif comm.rank() == 0:
         epochs.publish_average(trainer, trainer.recovery.best(0), epoch=0)
         baselines.measure(trainer)
-    if trainer.teacher_weights is not None:
+    if trainer.distillation is not None:
         for one in trainer.network.slots:
             one.objective.pace(len(trainer.train_loader))
-    if trainer.teacher_weights is not None and trainer.plan.watched:
+    if trainer.distillation is not None and trainer.plan.watched:
         trainer.monitor = trainer.watch_over()
         trainer.monitor.start(trainer)
         trainer.monitor.rules.restore({} if state is None else state["judge"])
@@ -210,7 +210,8 @@ def fit(
 ) -> TrainResult:
     """Train by *plan*; with *teacher* and *distillation*, distil.
 
-    Plain and distilled trainings of one plan start from the same weights and see the same batches. Where the plan's
+    With a plan that says so, the average of the student's own weights is the teacher, and has no file. Plain and
+    distilled trainings of one plan start from the same weights and see the same batches. Where the plan's
     folder holds a whole state of the same training, it goes on from there; one that is complete is not trained again.
 
     Raises:
@@ -221,7 +222,8 @@ def fit(
         OutOfMemory: the device is too small for the batch.
 
     """
-    assert (teacher is None) == (distillation is None), "teacher and distillation come together"
+    taught = plan.teaching.ema if teacher is None else not plan.teaching.ema
+    assert taught == (distillation is not None), "teacher and distillation come together"
     run = TrainingLoop(plan, callback, teacher=teacher, distillation=distillation)
     try:
         with device.explain_out_of_memory(plan):
@@ -335,7 +337,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         """
         super().set_model_attributes()
         self.layers = accelerate(self.model, self.plan, self.device)
-        if self.teacher_weights is not None:
+        if self.distillation is not None:
             attach_teachers(self, self.teacher_weights)
 
     def _setup_train(self) -> None:
@@ -346,6 +348,8 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         if not self.plan.training.ema:
             self.ema.decay = lambda _: 0.0  # the average of the last step alone
         self.stopper = self.stop_rule
+        if self.plan.teaching.ema:
+            self.network.follow(lambda: comm.unwrap(self.ema.ema).student_model)
         state, self._state = self._state, None
         begin(self, state)
         self.callback.alive("setup")  # until the first batch is done, whatever has been measured so far

@@ -19,6 +19,7 @@ from retort.training.data.ignore_regions import KEY, ignoring
 from retort.training.distillation import feature_taps
 from retort.training.distillation.box_teacher import BoxTeacher
 from retort.training.distillation.objective import DistillationObjective, assign_by_teacher, criteria, projectors
+from retort.training.distillation.self_teacher import SelfTeacher, named
 from retort.training.distillation.teacher import MemoryPool, Teacher, TeacherOutput
 from retort.training.distillation.teacher_resize import (
     ResizedTeacher,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from retort.constants import Level
     from retort.training.distillation.feature_taps import Raw
 
-AnyTeacher = Teacher | ResizedTeacher | BoxTeacher
+AnyTeacher = Teacher | ResizedTeacher | BoxTeacher | SelfTeacher
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class TeacherCandidate:
     """Its say, relative to the others'."""
     ratio: Fraction = Fraction(1)
     """Side of its input over the student's."""
+    own: bool = False
+    """Whether it is the student itself, whose average teaches."""
 
 
 @dataclass
@@ -72,14 +75,19 @@ class TeacherSlot:
         return nn.ModuleDict(own)
 
 
-def load_teachers(weights: Path, plan: TrainConfig) -> list[TeacherCandidate]:
+def load_teachers(weights: Path | None, plan: TrainConfig, student: Any) -> list[TeacherCandidate]:
     """Load all teachers of *plan*, the first from *weights*.
+
+    There are none where the average of *student*'s own weights is to teach.
 
     Raises:
         ModelError: a file cannot be loaded.
 
     """
     teaching, side = plan.teaching, plan.training.imgsz
+    if teaching.ema:
+        return [TeacherCandidate(named(student, teaching.ema_classes), own=True)]
+    assert weights is not None, "a teacher other than the student itself has a file"
     first = ExtraTeacher(weights, teaching.weight, teaching.imgsz)
     return [
         TeacherCandidate(models.load(one.weights), one.weight, ratio_of(one.imgsz, side))
@@ -113,18 +121,23 @@ def make_teacher_slot(
     check_same_grid(objective.losses, objective.labels, candidate.ratio)
     pairs = paired_levels(candidate.ratio)
     levels = {pairs[level] for level in objective.levels}
-    teacher = Teacher(
-        candidate.network,
-        levels=levels,
-        predictions=objective.needs_head,
-        intermediate=objective.crosses,
-        confidence_maps=objective.needs_maps,
-        **options,
+    asked_for: dict[str, Any] = {
+        "levels": levels,
+        "predictions": objective.needs_head,
+        "intermediate": objective.crosses,
+        "confidence_maps": objective.needs_maps,
+    }
+    teacher: Teacher | SelfTeacher = (
+        SelfTeacher(student, half=options["half"], **asked_for)
+        if candidate.own
+        else Teacher(candidate.network, **asked_for, **options)
     )
     teacher.known = objective.classes.teacher if objective.classes.size else None
     prefix = "" if number == 1 else f"teacher{number}_"
     built = projectors(objective.losses, student, candidate.network, pairs)
-    asked = teacher if candidate.ratio == 1 else ResizedTeacher(teacher, candidate.ratio)
+    asked = (
+        ResizedTeacher(teacher, candidate.ratio) if isinstance(teacher, Teacher) and candidate.ratio != 1 else teacher
+    )
     return TeacherSlot(asked, objective, share, prefix), nn.ModuleDict(
         {f"{prefix}{key}": made for key, made in built.items()}
     )
@@ -278,6 +291,12 @@ class Distiller(nn.Module):
         else:
             total, parts = zero_loss(self.slots, images.device)
         return torch.cat([task, total[None] * len(labelled)]), {**items, **parts}
+
+    def follow(self, average: Callable[[], Any]) -> None:
+        """Have the network that *average* returns teach, where the student is its own teacher."""
+        for one in self.slots:
+            if isinstance(one.teacher, SelfTeacher):
+                one.teacher.follow(average)
 
     @property
     def criterion(self) -> Any:
