@@ -29,7 +29,7 @@ environment.prepare(Path.home() / ".cache" / "retort-benchmarks")
 
 import numpy as np  # noqa: E402
 from provenance import provenance, write_json  # noqa: E402
-from quality import Printer, key_of  # noqa: E402
+from quality_runs import Printer, key_of  # noqa: E402
 from retort.constants import MAP, Role  # noqa: E402
 from retort.data import datasets, demo  # noqa: E402
 from retort.report.result import over_seeds  # noqa: E402

@@ -1,19 +1,18 @@
-"""What distillation buys: the same student by several recipes, paired by seed, under one teacher.
+r"""What distillation buys: the same student by several arms, paired by seed, under one teacher, on one or more sets.
 
-    python benchmarks/quality.py --data DIR --recipes plain,native,article,balanced --seeds 3 --json FILE
+    python benchmarks/quality.py --data NAME=DIR [--data NAME=DIR] --arms plain,native,balanced,equal_time --seeds 5 \
+        --student-weights pretrained-yolov8n.pt --teacher-weights pretrained-yolov8s.pt --json FILE
 
-All runs have equal epochs, equal batches of training images, and per seed equal initial weights. ``plain`` has no
-teacher; the others are recipes of the spec. Finished runs are kept in ``--work`` and in the JSON file and are not run
-again: stop it and start it as often as you like. Without ``--data`` it draws scenes of handwritten digits.
+All runs of a set have, per seed, equal initial weights and equal batches of training images; epochs are equal unless an
+arm is about them. ``plain`` has no teacher; arms are explained in ``quality_arms.py``. With ``--labels 0.1`` nine
+tenths of the labels are left out. Finished runs are kept in ``--work`` and in the JSON file and are not run again:
+stop it and start it as often as you like. Without ``--data`` it draws scenes of handwritten digits.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,211 +21,98 @@ from retort.training import environment
 environment.prepare(Path.home() / ".cache" / "retort-benchmarks")
 
 from provenance import provenance, write_json  # noqa: E402
-from quality_summary import summary, table  # noqa: E402
-from retort.constants import MAP, MAP50, Role  # noqa: E402
-from retort.data import (  # noqa: E402
-    datasets,
-    demo,
-)
-from retort.spec import DistillationSpec, TrainingSpec  # noqa: E402
-from retort.training.config import TrainCallback, TrainConfig  # noqa: E402
-from retort.training.evaluate import (  # noqa: E402
-    Conditions,
-    evaluate,
-)
-from retort.training.trainer import fit  # noqa: E402
+from quality_arms import Arm, ordered  # noqa: E402
+from quality_sets import StudySet, named_path  # noqa: E402
+from quality_study import Run, Study, renewed  # noqa: E402
+from quality_summary import over_sets, summary, table  # noqa: E402
+from retort.data import demo  # noqa: E402
 
 
-class Printer(TrainCallback):
-    """A watcher that prints a line for each epoch and keeps the curve."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.curve: list[list[float | None]] = []
-        self._started = time.monotonic()
-
-    def metric(self, step: int, values: dict[str, float | None]) -> None:
-        """Keep mAP50 and mAP50-95."""
-        if step == 0:
-            return
-        self.curve.append([values.get(MAP50), values.get(MAP)])
-        spent = time.monotonic() - self._started
-        print(f"{self.name} epoch {step}: mAP50-95 {values.get(MAP) or 0:.4f} after {spent:.0f} s", flush=True)
-
-    def checkpoint(self, *_: Any) -> None:
-        """Nothing is kept of it."""
-
-    def progress(self, _: float) -> None:
-        """Not shown."""
-
-    def log(self, message: str, level: str = "info", **_: Any) -> None:
-        """Print it."""
-        print(f"{self.name} {level}: {message}", flush=True)
-
-    def health(self, finding: Any) -> None:
-        """Print a verdict."""
-        print(f"{self.name} {finding.verdict} {finding.rule}: {finding.message}", flush=True)
-
-    def stop_requested(self) -> bool:
-        """Never."""
-        return False
-
-
-class Study:
-    """One data set, one teacher, and the runs under it."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.work: Path = options.work
-        self.work.mkdir(parents=True, exist_ok=True)
-        source = options.data or self.scenes()
-        dataset = datasets.locate(str(source.resolve()), [Path("/")])
-        self.digest = dataset.digest
-        overlay = self.work / "data"
-        shutil.rmtree(overlay, ignore_errors=True)
-        self.data_yaml = datasets.overlay(dataset, overlay)
-        self.facts = {"digest": dataset.digest, "num_train": dataset.num_train, "num_val": dataset.num_val}
-
-    def scenes(self) -> Path:
-        """Draw the scenes of digits, where an earlier start has not."""
-        drawn = self.work / f"digits-{self.options.imgsz}"
-        return drawn / "data.yaml" if drawn.exists() else demo.write(drawn, imgsz=self.options.imgsz)
-
-    def training(self, seed: int) -> TrainingSpec:
-        """How every network here is trained."""
-        given = self.options
-        return TrainingSpec.model_validate(
-            {
-                "imgsz": given.imgsz,
-                "batch": given.batch,
-                "nominal_batch": given.nominal_batch or given.batch,
-                "optimizer": given.optimizer,
-                "lr": given.lr,
-                "close_mosaic": given.close_mosaic,
-                "checkpoint_every": 10_000,
-                "seed": seed,
-                "head_lr_multiplier": 1.0,
-            }
-        )
-
-    def plan(self, role: Role, model: str, epochs: int, seed: int, folder: str) -> TrainConfig:
-        """Return the plan of one training, in an empty folder."""
-        place = self.work / "trainings" / folder
-        shutil.rmtree(place, ignore_errors=True)
-        return TrainConfig(
-            role=role, model=model, weights=None, data_yaml=self.data_yaml, epochs=epochs, training=self.training(seed),
-            folder=place, device="0" if self.options.device == "cuda" else "cpu",
-        )  # fmt: skip
-
-    def teacher(self) -> Path:
-        """Return the teacher: the given file, or one trained here once."""
-        given = self.options
-        if given.teacher.endswith(".pt"):
-            return Path(given.teacher).resolve()
-        epochs = given.teacher_epochs or 2 * given.epochs
-        name = key_of(given.teacher, epochs, self.training(0).model_dump(mode="json"), self.digest)
-        path = self.work / f"teacher-{name}.pt"
-        if not path.exists():
-            plan = self.plan(Role.TEACHER, given.teacher, epochs, 0, "teacher")
-            fitted = fit(plan, Printer(f"teacher {given.teacher}"))
-            shutil.copy(fitted.weights, path.with_suffix(".part"))
-            path.with_suffix(".part").replace(path)
-        return path
-
-    def run(self, recipe: str, seed: int, teacher: Path, key: str) -> dict[str, Any]:
-        """Train and measure one student."""
-        given = self.options
-        printer = Printer(f"{recipe} seed {seed}")
-        plan = self.plan(Role.STUDENT, given.student, given.epochs, seed, key)
-        spec = specification(recipe)
-        started = time.monotonic()
-        fitted = fit(plan, printer, teacher=None if spec is None else teacher, distillation=spec)
-        found = {
-            "recipe": recipe,
-            "seed": seed,
-            "map50": fitted.metrics[MAP50],
-            "map50_95": fitted.metrics[MAP],
-            "best_epoch": fitted.best_epoch,
-            "last_map50_95": printer.curve[-1][1],
-            "curve": printer.curve,
-            "seconds": round(time.monotonic() - started, 1),
-            "key": key,
-            "commit": provenance()["commit"],
-        }
-        shutil.rmtree(plan.folder, ignore_errors=True)
-        return found
-
-
-def specification(recipe: str) -> DistillationSpec | None:
-    """Return the recipe's spec; none for plain. A path to a JSON file is a spec of one's own."""
-    if recipe == "plain":
-        return None
-    if recipe.endswith(".json"):
-        return DistillationSpec.model_validate(json.loads(Path(recipe).read_text()))
-    return DistillationSpec.model_validate({"recipe": recipe})
-
-
-def key_of(*facts: Any) -> str:
-    """Identify a run by all that decides it."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def known_runs(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def known_runs(options: argparse.Namespace) -> dict[str, Run]:
     """Return the finished runs by key, from the working folder and from the JSON file."""
-    found: dict[str, dict[str, Any]] = {}
-    if options.json and options.json.exists():
-        found.update({run["key"]: run for run in json.loads(options.json.read_text())["runs"]})
-    for path in (options.work / "runs").glob("*.json"):
-        found[path.stem] = json.loads(path.read_text())
+    found: dict[str, Run] = {}
+    stored = json.loads(options.json.read_text())["runs"] if options.json and options.json.exists() else []
+    kept = [json.loads(path.read_text()) for path in sorted((options.work / "runs").glob("*.json"))]
+    for run in [*stored, *kept]:
+        found[run["key"]] = run
+        found[renewed(run)["key"]] = renewed(run)
     return found
+
+
+def result_of(studies: list[Study], runs: list[Run], options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the runs so far say, set by set and over all sets."""
+    told = {}
+    for study in studies:
+        mine = [run for run in runs if run["set"] == study.given.name]
+        teacher = study.measured_teacher()
+        told[study.given.name] = {
+            "data": study.given.facts(),
+            "teacher": teacher,
+            "summary": summary(mine, teacher=teacher, epochs=study.epochs),
+        }
+    hidden = {"json", "work", "data"}
+    settings = {name: shown(value) for name, value in vars(options).items() if name not in hidden}
+    return {
+        "over_sets": over_sets({name: entry["summary"] for name, entry in told.items()}),
+        "sets": told,
+        "runs": runs,
+        "settings": settings,
+        **provenance(),
+    }
+
+
+def shown(value: Any) -> Any:
+    """Return an option without this machine's folders."""
+    if isinstance(value, list):
+        return [shown(one) for one in value]
+    return value.name if isinstance(value, Path | Arm) else value
 
 
 def main() -> None:
     """Run what is missing; write and print after every run."""
     options = parse()
-    study = Study(options)
-    teacher = study.teacher()
-    digest = hashlib.sha256(teacher.read_bytes()).hexdigest()
-    conditions = Conditions(
-        study.data_yaml, imgsz=options.imgsz, device="0" if options.device == "cuda" else "cpu",
-    )  # fmt: skip
-    measured = evaluate(teacher, conditions).accuracy
-    assert measured is not None, "it was trained on these classes"
-    known, runs = known_runs(options), []
-    shown = {key: value for key, value in vars(options).items() if key not in {"json", "work", "data"}}
+    given = options.data or [("digits", scenes(options))]
+    known = known_runs(options)
+    studies = [
+        Study(
+            StudySet.lay_out(
+                name, path, options.work / name / "data", test_share=options.test_share, labels=options.labels
+            ),
+            options,
+            known,
+        )
+        for name, path in given
+    ]
+    runs: list[Run] = []
     for seed in options.seeds:
-        for recipe in options.recipes:
-            spec = specification(recipe)
-            dumped = None if spec is None else spec.model_dump(mode="json")
-            training = study.training(seed).model_dump(mode="json")
-            facts = (options.student, options.epochs, training, study.digest, dumped, None if spec is None else digest)
-            key = key_of(*facts)
-            if key not in known:
-                known[key] = study.run(recipe, seed, teacher, key)
-                write_json(options.work / "runs" / f"{key}.json", known[key])
-            runs.append(known[key])
-            result = {
-                "teacher": {"map50": measured.map50, "map50_95": measured.map, "sha256": digest},
-                "summary": summary(runs, teacher=measured.map, epochs=options.epochs),
-                "runs": runs,
-                "settings": shown,
-                "data": study.facts,
-                **provenance(),
-            }
-            if options.json:
-                write_json(options.json, result)
-            print(table(result), flush=True)
+        for study in studies:
+            for arm in options.arms:
+                before = len(known)
+                runs.append(study.run(arm, seed))
+                if len(known) > before or (seed, study, arm) == (options.seeds[-1], studies[-1], options.arms[-1]):
+                    result = result_of(studies, runs, options)
+                    if options.json:
+                        write_json(options.json, result)
+                    print(table(result), flush=True)
 
 
-def parse() -> argparse.Namespace:
+def scenes(options: argparse.Namespace) -> Path:
+    """Draw the scenes of digits, where an earlier start has not."""
+    drawn: Path = options.work / f"digits-{options.imgsz}"
+    return drawn if drawn.exists() else demo.write(drawn, imgsz=options.imgsz).parent
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a data set in YOLO layout, or its data.yaml")
     parser.add_argument(
-        "--recipes", type=lambda text: text.split(","), default=["plain", "native", "article", "balanced"]
+        "--data", type=named_path, action="append", metavar="NAME=DIR", help="a set in YOLO layout; repeatable"
     )
+    parser.add_argument("--arms", "--recipes", type=arms, default=arms("plain,native,article,balanced"))
     parser.add_argument("--seeds", type=seeds, default=[0, 1, 2], help="a number of seeds, or a list: 3 is 0,1,2")
     parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--set-epochs", type=named_number, action="append", default=[], metavar="NAME=EPOCHS",
+                        help="for one set, in place of --epochs; repeatable")  # fmt: skip
     parser.add_argument("--imgsz", type=int, default=160)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--nominal-batch", type=int, help="images per step of the optimizer; left out, the batch")
@@ -234,14 +120,54 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--close-mosaic", type=int, default=10)
     parser.add_argument("--teacher", default="yolo11s", help="an architecture to train, or a .pt file")
+    parser.add_argument("--teacher-weights", type=Path, help="what the teacher's training starts from; else random")
     parser.add_argument("--teacher-epochs", type=int, help="left out, twice the students': it has learned to its end")
     parser.add_argument("--student", default="yolov8n")
+    parser.add_argument("--student-weights", type=Path, help="what every student starts from; left out, random by seed")
+    parser.add_argument("--labels", type=share, default=1.0, help="part of the training images that keep their labels")
+    parser.add_argument("--test-share", type=share, default=0.0, help="of the training images, held apart to judge by "
+                        "where the set has no test split")  # fmt: skip
+    parser.add_argument("--least", type=share, default=0.5, help="score from which on the teacher's boxes are labels")
+    parser.add_argument("--ignore-from", type=share, default=0.25, help="score from which on they are not background")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--work", type=Path, default=Path("runs/quality"))
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.work = options.work.resolve()
+    options.work.mkdir(parents=True, exist_ok=True)
     return options
+
+
+def named_number(text: str) -> tuple[str, int]:
+    """Read ``NAME=12``."""
+    name, _, number = text.partition("=")
+    return name, int(number)
+
+
+def arms(text: str) -> list[Arm]:
+    """Read a list of arms.
+
+    Raises:
+        ArgumentTypeError: one is unknown, or needs another.
+
+    """
+    try:
+        return ordered([Arm.read(part) for part in text.split(",")])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def share(text: str) -> float:
+    """Read a part of a whole, above 0 and up to 1; or 0 for none.
+
+    Raises:
+        ArgumentTypeError: it is not one.
+
+    """
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share: from 0 to 1, such as 0.1")
+    return value
 
 
 def seeds(text: str) -> list[int]:

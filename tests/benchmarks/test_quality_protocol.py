@@ -1,0 +1,371 @@
+"""The protocol of quality studies: arms, splits, parts of the labels, paired statistics, records, and going on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import core.conftest  # noqa: F401  # prepares the environment
+import pretrain
+import pytest
+import quality
+import quality_records as records
+import quality_summary as summary
+import sets
+from quality_arms import Arm, equal_epochs, ordered, treatment
+from quality_runs import key_of
+from quality_sets import StudySet, chosen, decided, named_path
+from quality_study import Study, cost_of, key_facts, renewed, row
+from retort.spec import DistillationSpec, TrainingSpec
+from retort.training.detection import Detection
+from scipy import stats
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sets.write(tmp_path_factory.mktemp("sets") / "shapes", sets.shapes(), {"train": 20, "val": 4}).parent
+
+
+def run_of(seed: int, final: float, *, recipe: str = "plain", best: float | None = None, **classes: float) -> dict:
+    return {
+        "recipe": recipe, "seed": seed, "map50": 0.5, "map50_95": final if best is None else best, "seconds": 60.0,
+        "last_map50_95": final, "final": {"map50_95": final, "per_class": classes}, "curve": [[0.1, 0.1], [0.5, final]],
+    }  # fmt: skip
+
+
+# Arms
+
+
+@pytest.mark.parametrize(
+    ("text", "images", "what"),
+    [
+        ("plain", "labelled", "plain"),
+        ("equal_steps", "repeated", "plain"),
+        ("pseudo", "pseudo", "plain"),
+        ("pseudo:balanced", "pseudo", "balanced"),
+        ("unlabelled:native", "unlabelled", "native"),
+        ("a/b.json", "labelled", "a/b.json"),
+    ],
+)
+def test_an_arm_says_its_images_and_its_teaching(text: str, images: str, what: str) -> None:
+    assert (Arm.read(text).images, Arm.read(text).what) == (images, what)
+
+
+def test_an_unknown_use_of_images_is_refused() -> None:
+    with pytest.raises(ValueError, match="labelled, repeated, pseudo, unlabelled, all, not as guessed"):
+        Arm.read("guessed:plain")
+
+
+def no_cost(name: str) -> float:
+    raise AssertionError(name)
+
+
+def test_arms_are_written_out_by_the_job_s_own_means() -> None:
+    balanced = DistillationSpec()
+    assert treatment(Arm.read("plain"), 12, no_cost).spec is None
+    assert treatment(Arm.read("long"), 12, no_cost).epochs == 36
+    assert treatment(Arm.read("long=1.5"), 11, no_cost).epochs == 17
+    weights = treatment(Arm.read("class_weights"), 12, no_cost)
+    assert (weights.spec, weights.teacher, weights.class_balance) == (None, None, balanced.class_balance)
+    alone = treatment(Arm.read("assignment"), 12, no_cost)
+    assert (alone.spec, alone.teacher, alone.terms) == (balanced, "teacher", False)
+    placebo = treatment(Arm.read("placebo"), 12, no_cost)
+    assert (placebo.spec, placebo.teacher, placebo.terms) == (balanced, "placebo", True)
+    assert treatment(Arm.read("native"), 12, no_cost).spec == DistillationSpec(recipe="native")
+
+
+def test_equal_time_trains_for_as_long_as_the_taught_arm_took() -> None:
+    costs = {"plain": 60.0, "balanced": 95.0, "native": 70.0, "pseudo": 100.0, "pseudo:balanced": 250.0}
+    assert treatment(Arm.read("equal_time"), 12, costs.__getitem__).epochs == 19
+    assert treatment(Arm.read("equal_time=native"), 12, costs.__getitem__).epochs == 14
+    assert treatment(Arm.read("pseudo:equal_time"), 12, costs.__getitem__).epochs == 30
+    assert equal_epochs(12, 60.0, 1.0) == 1
+
+
+def test_equal_time_comes_last_and_needs_its_pair() -> None:
+    assert [arm.name for arm in quality.arms("equal_time,plain,balanced")] == ["plain", "balanced", "equal_time"]
+    with pytest.raises(ValueError, match="needs the time of balanced"):
+        ordered([Arm.read("plain"), Arm.read("equal_time")])
+
+
+def test_costs_on_a_cpu_are_the_processor_s() -> None:
+    cost = {"seconds": 100.0, "processor_seconds": 40.0}
+    assert cost_of({"cost": cost, "device": "cpu"}) == 40.0
+    assert cost_of({"cost": cost, "device": "cuda"}) == 100.0
+    assert cost_of({"seconds": 7.0}) == 7.0
+
+
+# Data
+
+
+def test_a_part_is_chosen_by_names_alone() -> None:
+    names = [f"{number}.jpg" for number in range(40)]
+    tenth = chosen(names, 0.1, "labels")
+    assert len(tenth) == 4
+    assert tenth == chosen(reversed(names), 0.1, "labels")
+    assert set(tenth) <= set(chosen(names, 0.5, "labels"))
+    assert tenth != chosen(names, 0.1, "test")
+    assert len(chosen(names, 0.001, "labels")) == 1
+
+
+def test_a_whole_set_keeps_its_digest_and_so_the_keys_of_earlier_runs(drawn: Path, tmp_path: Path) -> None:
+    whole = StudySet.lay_out("a", drawn, tmp_path / "a", test_share=0, labels=1)
+    again = StudySet.lay_out("a", drawn, tmp_path / "b", test_share=0, labels=1)
+    other = StudySet.lay_out("a", drawn, tmp_path / "c", test_share=0, labels=0.5)
+    assert whole.digest == again.digest != other.digest
+    assert whole.split == "val"
+    assert whole.data_yaml("labelled") == whole.data_yaml("all")
+
+
+def test_the_test_split_is_held_apart(drawn: Path, tmp_path: Path) -> None:
+    given = StudySet.lay_out("a", drawn, tmp_path / "a", test_share=0.25, labels=0.2)
+    folder = given.data_yaml("all").parent
+    held = {path.name for path in (folder / "images" / "test").iterdir()}
+    assert given.split == "test"
+    assert given.counts == {"train": 15, "val": 4, "test": 5}
+    assert len(given.labelled) == 3
+    assert len(given.rest) == 12
+    assert not held & {*given.labelled, *given.rest}
+    assert {path.stem for path in (folder / "labels" / "test").iterdir()} == {Path(name).stem for name in held}
+
+
+def test_labelled_images_are_repeated_until_the_steps_are_equal(drawn: Path, tmp_path: Path) -> None:
+    given = StudySet.lay_out("a", drawn, tmp_path / "a", test_share=0, labels=0.15)
+    few = given.data_yaml("labelled").parent
+    many = given.data_yaml("repeated").parent
+    assert len(list((few / "images" / "train").iterdir())) == len(given.labelled) == 3
+    assert len(list((many / "images" / "train").iterdir())) == 20
+    shown = {path.resolve().name for path in (many / "images" / "train").iterdir()}
+    assert shown == set(given.labelled)
+    for image in (many / "images" / "train").iterdir():
+        label = many / "labels" / "train" / f"{image.stem}.txt"
+        assert label.resolve().stem == image.resolve().stem
+    assert {path.name for path in given.rest_folder().iterdir()} == set(given.rest)
+
+
+def test_pseudo_labels_and_doubtful_boxes_are_told_apart(drawn: Path, tmp_path: Path) -> None:
+    given = StudySet.lay_out("a", drawn, tmp_path / "a", test_share=0, labels=0.15)
+    sure, doubtful, nothing = given.rest[:3]
+    box = [1.0, 0.5, 0.5, 0.2, 0.2]
+    found = {sure: [[*box, 0.9], [*box, 0.3], [*box, 0.1]], doubtful: [[*box, 0.3]], nothing: []}
+    boxes = decided(found, 0.5, 0.25)
+    assert list(boxes) == [sure]
+    folder = given.data_yaml("pseudo", boxes).parent
+    assert {path.name for path in (folder / "images" / "train").iterdir()} == {*given.labelled, sure}
+    line = "1 0.500000 0.500000 0.200000 0.200000\n"
+    assert (folder / "labels" / "train" / f"{Path(sure).stem}.txt").read_text() == line
+    assert (folder / "ignore" / "train" / f"{Path(sure).stem}.txt").read_text() == line
+
+
+def test_a_detection_becomes_a_row_in_the_data_s_classes(drawn: Path) -> None:
+    image = next((drawn / "images" / "train").iterdir())
+    found = Detection(-10.0, 40.0, 80.0, 120.0, 0.75, 2)
+    assert row(found, image, {2: 5}) == [5.0, 0.25, 0.5, 0.5, 0.5, 0.75]
+
+
+def test_sets_are_named(drawn: Path) -> None:
+    assert named_path(f"mine={drawn}") == ("mine", drawn)
+    assert named_path(str(drawn)) == ("shapes", drawn)
+    with pytest.raises(argparse.ArgumentTypeError, match="does not exist"):
+        named_path("mine=/nowhere")
+
+
+# Statistics
+
+
+def test_interval_and_p_are_student_s() -> None:
+    values = [0.01, 0.03, 0.02, 0.05]
+    expected = stats.ttest_1samp(values, 0)
+    span = expected.confidence_interval(0.95)
+    assert summary.interval(values) == pytest.approx([span.low, span.high])
+    assert summary.p_value(values) == pytest.approx(expected.pvalue)
+    assert summary.interval([0.1]) is None
+    assert summary.p_value([0.1]) is None
+
+
+def test_sign_test() -> None:
+    assert summary.sign_test([0.1] * 8) == pytest.approx(2 / 2**8)
+    assert summary.sign_test([0.1, 0.2, -0.1]) == pytest.approx(1.0)
+    assert summary.sign_test([0.0, 0.1]) == pytest.approx(1.0)  # a tie says nothing
+    assert summary.sign_test([0.0]) is None
+
+
+def test_each_set_has_the_same_say() -> None:
+    found = summary.joined({"a": [0.02, 0.04], "b": [-0.02, -0.01, -0.03]})
+    assert found["mean"] == pytest.approx(0.005)
+    assert found["worst_set"] == ["b", pytest.approx(-0.02)]
+    assert (found["sets_above"], found["num_sets"], found["pairs_above"], found["num_pairs"]) == (1, 2, 2, 5)
+    one = summary.joined({"a": [0.02, 0.04, 0.03]})
+    assert one["interval"] == pytest.approx(summary.interval([0.02, 0.04, 0.03]))
+    assert summary.joined({"a": [0.02, 0.04], "b": [0.1]})["interval"] is None
+
+
+def test_welch_of_equal_groups_is_the_t_test_of_all() -> None:
+    low, high, p = summary.welch([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])
+    error = math.sqrt(2 * (1 / 3) / 4)
+    assert (low, high) == pytest.approx(stats.t.interval(0.95, 4, loc=2.5, scale=error))
+    assert p == pytest.approx(2 * stats.t.sf(2.5 / error, 4))
+
+
+def test_a_summary_judges_by_final_figures_and_names_the_worst_class() -> None:
+    runs = [
+        run_of(0, 0.40, best=0.48, cat=0.5, dog=0.3), run_of(1, 0.42, best=0.44, cat=0.5, dog=0.3),
+        run_of(0, 0.43, best=0.45, recipe="balanced", cat=0.4, dog=0.46),
+        run_of(1, 0.46, best=0.47, recipe="balanced", cat=0.44, dog=0.48),
+    ]  # fmt: skip
+    found = summary.summary(runs, teacher={"map50_95": 0.5}, epochs=2)["balanced"]
+    assert found["minus_plain"] == pytest.approx(0.035)
+    assert found["minus_plain_by_seed"] == pytest.approx([0.03, 0.04])
+    assert found["minus_plain_best"] == pytest.approx(0.0)
+    assert found["worst_class"] == ["cat", pytest.approx(-0.08)]
+    assert found["minutes"] == 1.0
+
+
+def test_committed_runs_of_the_earlier_protocol_still_count() -> None:
+    stored = json.loads((RESULTS / "quality-bccd-160-cpu.json").read_text())
+    found = summary.summary(stored["runs"], teacher=stored["teacher"], epochs=100)
+    assert found["balanced"]["minus_plain_best"] == pytest.approx(stored["summary"]["balanced"]["minus_plain"])
+
+
+# Going on
+
+
+def facts_of(**changed: object) -> dict:
+    training = TrainingSpec(imgsz=96, seed=1).model_dump(mode="json")
+    spec = DistillationSpec().model_dump(mode="json")
+    return {
+        "student": "yolov8n", "epochs": 3, "training": training, "data": "d", "distillation": spec, "teacher": "t",
+        "extras": {}, **changed,
+    }  # fmt: skip
+
+
+def test_a_run_without_further_facts_has_the_key_of_earlier_studies() -> None:
+    facts = facts_of()
+    assert key_facts(facts) == ("yolov8n", 3, facts["training"], "d", facts["distillation"], "t")
+    assert key_of(*key_facts(facts)) != key_of(*key_facts(facts_of(extras={"start": "s"})))
+
+
+def test_a_kept_run_is_known_when_the_spec_has_a_new_field() -> None:
+    facts = facts_of()
+    older = facts_of(training={name: value for name, value in facts["training"].items() if name != "cos_lr"})
+    assert key_of(*key_facts(older)) != key_of(*key_facts(facts))
+    assert renewed({"facts": older, "key": "old"})["key"] == key_of(*key_facts(facts))
+    assert renewed({"key": "without facts"}) == {"key": "without facts"}
+
+
+def test_finished_runs_are_found_in_folder_and_file(tmp_path: Path) -> None:
+    options = quality.parse(["--work", str(tmp_path / "work"), "--json", str(tmp_path / "result.json")])
+    assert quality.known_runs(options) == {}
+    (tmp_path / "result.json").write_text(json.dumps({"runs": [{"key": "a"}]}))
+    (options.work / "runs").mkdir()
+    (options.work / "runs" / "b.json").write_text(json.dumps({"key": "b"}))
+    assert quality.known_runs(options).keys() == {"a", "b"}
+
+
+def test_what_decides_a_run_changes_its_key(drawn: Path, tmp_path: Path) -> None:
+    teacher, start = tmp_path / "teacher.pt", tmp_path / "start.pt"
+    teacher.write_bytes(b"teacher")
+    start.write_bytes(b"start")
+    given = StudySet.lay_out("a", drawn, tmp_path / "work" / "a" / "data", test_share=0, labels=0.5)
+
+    def keys(*arguments: str) -> list[str]:
+        options = quality.parse(["--teacher", str(teacher), "--work", str(tmp_path / "work"), *arguments])
+        study = Study(given, options, {})
+        texts = ("plain", "long", "class_weights", "assignment", "placebo", "balanced", "equal_steps", "pseudo")
+        facts = [study.facts(treatment(Arm.read(text), 3, no_cost), seed) for text in texts for seed in (0, 1)]
+        return [key_of(*key_facts(one)) for one in facts]
+
+    random, pretrained = keys(), keys("--student-weights", str(start))
+    assert len({*random, *pretrained}) == len(random) + len(pretrained)
+    assert random == keys()
+    loose = keys("--least", "0.4")
+    assert [one != other for one, other in zip(random, loose, strict=True)] == [False] * 14 + [True] * 2
+
+
+# Records
+
+
+def result_of(*differences: float, arm: str = "balanced") -> dict:
+    runs = [run_of(seed, 0.4) for seed in range(len(differences))]
+    runs += [run_of(seed, 0.4 + value, recipe=arm) for seed, value in enumerate(differences)]
+    found = summary.summary(runs, teacher={"map50_95": 0.6}, epochs=2)
+    return {
+        "sets": {"cells": {"summary": found}},
+        "settings": {"student_weights": "n.pt"},
+        "commit": "0123456789abcdef",
+    }
+
+
+def test_a_record_is_written_where_chance_is_unlikely() -> None:
+    found = records.row(result_of(0.03, 0.031, 0.029), "log.json", arm="balanced", against="plain", name="cells")
+    assert found.startswith("| cells | n.pt | balanced | plain | +3.00 | +2.75 to +3.25 | ")
+    assert found.endswith("| 3 | 0123456789 | [log.json](results/log.json) |")
+    later = found.replace("+3.00", "+4.00")
+    table = records.with_row(records.with_row(records.HEAD, found), later)
+    assert table == records.HEAD + later + "\n"
+
+
+@pytest.mark.parametrize(
+    ("differences", "why"),
+    [
+        ((0.01, 0.05, -0.01), "p is 0.4"),
+        ((-0.03, -0.031, -0.029), "no gain"),
+        ((0.03, 0.031), "2 seeds"),
+    ],
+)
+def test_what_chance_could_have_made_is_no_record(differences: tuple[float, ...], why: str) -> None:
+    with pytest.raises(records.NoRecordError, match=why):
+        records.row(result_of(*differences), "log.json", arm="balanced", against="plain", name=None)
+
+
+def test_the_table_of_records_holds_records_with_logs() -> None:
+    rows = [line for line in records.RECORDS.read_text().splitlines() if line.startswith("| ")][1:]
+    for line in rows:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        log = json.loads((RESULTS / cells[-1].partition("](results/")[2].rstrip(")")).read_text())
+        name = cells[0] if cells[0] in log["sets"] and len(log["sets"]) > 1 else None
+        assert (
+            records.row(log, cells[-1].partition("]")[0].lstrip("["), arm=cells[2], against=cells[3], name=name) == line
+        )
+
+
+# Sets and pretrained starts
+
+
+def test_a_drawn_set_is_the_same_each_time_and_its_boxes_hold_their_figures(tmp_path: Path) -> None:
+    drawing = sets.letters()
+    first, second = (sets.write(tmp_path / name, drawing, {"train": 3, "test": 2}).parent for name in "ab")
+    files = sorted(path.relative_to(first) for path in first.rglob("*.*") if path.is_file())
+    assert len(files) == 11
+    assert all((first / path).read_bytes() == (second / path).read_bytes() for path in files)
+    lines = [line.split() for path in first.rglob("*.txt") for line in path.read_text().splitlines()]
+    for number, *box in lines:
+        x, y, width, height = map(float, box)
+        assert 0 <= int(number) < 26
+        assert x - width / 2 >= -1e-6
+        assert y + height / 2 <= 1 + 1e-6
+
+
+def test_emoji_need_their_packages() -> None:
+    with pytest.raises(SystemExit, match="needs --emoji"):
+        sets.drawing_of("food")
+
+
+def test_joined_sets_share_classes_by_name(drawn: Path, tmp_path: Path) -> None:
+    letters = sets.write(tmp_path / "letters", sets.letters(), {"train": 2, "val": 2}).parent
+    given = {"letters": pretrain_set(letters), "shapes": pretrain_set(drawn), "again": pretrain_set(drawn)}
+    assert len(pretrain.joined_names(given)) == 26 + 8
+    folder = pretrain.join(given, tmp_path / "joined").parent
+    assert len(list((folder / "images" / "train").iterdir())) == 2 + 20 + 20
+    label = next((drawn / "labels" / "train").glob("*.txt"))
+    mine = [line.split() for line in label.read_text().splitlines()]
+    theirs = [line.split() for line in (folder / "labels" / "train" / f"shapes-{label.name}").read_text().splitlines()]
+    assert theirs == [[str(int(number) + 26), *rest] for number, *rest in mine]
+
+
+def pretrain_set(folder: Path) -> object:
+    return pretrain.datasets.locate(str(folder), [Path("/")])
