@@ -1,6 +1,6 @@
-r"""What distillation buys: the same student by several arms, paired by seed, under one teacher, on one or more sets.
+"""What distillation buys: the same student by several arms, paired by seed, under one teacher, on one or more sets.
 
-    python benchmarks/quality.py --data NAME=DIR [--data NAME=DIR] --arms plain,native,balanced,equal_time --seeds 5 \
+    python benchmarks/quality.py --data NAME=DIR [--data NAME=DIR] --arms plain,native,balanced,equal_time --seeds 5
         --student-weights pretrained-yolov8n.pt --teacher-weights pretrained-yolov8s.pt --json FILE
 
 All runs of a set have, per seed, equal initial weights and equal batches of training images; epochs are equal unless an

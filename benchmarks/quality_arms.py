@@ -1,8 +1,8 @@
 """The arms of a study: what each is trained on, what teaches it, and for how long.
 
 An arm is written ``WHAT`` or ``IMAGES:WHAT``. WHAT is ``plain``, ``class_weights``, ``equal_time`` or
-``equal_time=ARM``, ``long`` or ``long=FACTOR``, ``assignment``, ``placebo``, a recipe's name, or a JSON file with a
-``distillation`` section. IMAGES says what becomes of the images whose labels the study leaves out (see
+``equal_time=ARM``, ``long`` or ``long=FACTOR``, ``assignment``, ``placebo``, ``self``, a recipe's name, or a JSON file
+with a ``distillation`` section. IMAGES says what becomes of the images whose labels the study leaves out (see
 ``quality_sets.IMAGES``).
 """
 
@@ -65,15 +65,18 @@ class Treatment:
     images: str
     spec: DistillationSpec | None = None
     teacher: str | None = None
-    """``teacher``, or ``placebo``: the student's own start."""
+    """``teacher``; ``placebo``, the student's own start; or ``self``, the average of the student's own weights."""
     class_balance: float = 0.0
     terms: bool = True
 
     @property
     def extras(self) -> dict[str, object]:
         """What beyond epochs, images, spec and teacher decides the run; empty for plain ones and recipes."""
-        given = {"class_balance": self.class_balance, "terms": self.terms, "placebo": self.teacher == "placebo"}
-        usual = {"class_balance": 0.0, "terms": True, "placebo": False}
+        given = {
+            "class_balance": self.class_balance, "terms": self.terms, "placebo": self.teacher == "placebo",
+            "self": self.teacher == "self",
+        }  # fmt: skip
+        usual = {"class_balance": 0.0, "terms": True, "placebo": False, "self": False}
         return {name: value for name, value in given.items() if value != usual[name]}
 
 
@@ -101,8 +104,8 @@ def treatment(arm: Arm, epochs: int, cost: Callable[[str], float]) -> Treatment:
         return Treatment(epochs, arm.images, class_balance=reference.class_balance)
     if arm.what == "assignment":
         return Treatment(epochs, arm.images, reference, "teacher", terms=False)
-    if arm.what == "placebo":
-        return Treatment(epochs, arm.images, reference, "placebo")
+    if arm.what in {"placebo", "self"}:
+        return Treatment(epochs, arm.images, reference, arm.what)
     spec = specification(arm.what)
     return Treatment(epochs, arm.images, spec, None if spec is None else "teacher")
 

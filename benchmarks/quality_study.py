@@ -132,12 +132,13 @@ class Study:
         boxes = self.pseudo_labels() if given.images == "pseudo" and self.given.rest else None
         data_yaml = self.given.data_yaml("labelled" if given.images == "unlabelled" else given.images, boxes)
         plan = self.plan(Role.STUDENT, self.options.student, given.epochs, data_yaml, key)
-        teaching = TeacherConfig()
+        teaching = TeacherConfig(ema=given.teacher == "self")
         if given.images == "unlabelled" and given.spec is not None and given.terms:
-            teaching = TeacherConfig(unlabelled=UnlabelledConfig(self.given.rest_folder(), 1.0, self.given.digest))
+            shown = UnlabelledConfig(self.given.rest_folder(), 1.0, self.given.digest)
+            teaching = dataclasses.replace(teaching, unlabelled=shown)
         return dataclasses.replace(
             plan, weights=self.options.student_weights, training=self.training(seed), class_balance=given.class_balance,
-            terms=given.terms, teaching=teaching, watched=given.terms and given.teacher != "placebo",
+            terms=given.terms, teaching=teaching, watched=given.terms and given.teacher in {"teacher", "self"},
         )  # fmt: skip
 
     def plan(self, role: Role, model: str, epochs: int, data_yaml: Path, folder: str) -> TrainConfig:
@@ -149,15 +150,15 @@ class Study:
 
     def _shown_teacher(self, given: Treatment, plan: TrainConfig) -> Path | None:
         if given.teacher != "placebo":
-            return None if given.teacher is None else self.teacher
+            return self.teacher if given.teacher == "teacher" else None
         path = self.work / f"placebo-{plan.folder.name}.pt"
         if not path.exists():
             arms.write_placebo(plan, dict(enumerate(self.given.names)), self.teacher, path)
         return path
 
     def _spec(self, given: Treatment, plan: TrainConfig) -> DistillationSpec | None:
-        """Return the spec; a placebo is given no labels to assign that the teacher would not assign."""
-        if given.teacher != "placebo" or given.spec is None:
+        """Return the spec; no other teacher is given labels to assign that the real one would not assign."""
+        if given.teacher == "teacher" or given.spec is None:
             return given.spec
         names = dict(enumerate(self.given.names))
         if arms.assigns(plan, names, self.teacher, given.spec):
@@ -169,7 +170,7 @@ class Study:
         given = self.options
         if given.teacher.endswith(".pt"):
             return Path(given.teacher).resolve()
-        epochs = round((given.teacher_epochs or 2 * given.epochs) * self.epochs / given.epochs)
+        epochs = given.teacher_epochs or 2 * self.epochs
         facts = [given.teacher, epochs, self.training(0).model_dump(mode="json"), self.given.digest]
         if given.teacher_weights:
             facts.append(hashlib.sha256(given.teacher_weights.read_bytes()).hexdigest())

@@ -83,11 +83,10 @@ def worst_class(mine: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, 
     """Return the class that lost most, or gained least, in the mean over seeds, and how much; None where not kept."""
     if not all("final" in run for run in (*mine, *plain)):
         return None
-    pairs: list[tuple[dict[str, float], dict[str, float]]] = [
-        (a["final"]["per_class"], b["final"]["per_class"]) for a, b in zip(mine, plain, strict=True)
-    ]
-    shared = set.intersection(*(a.keys() & b.keys() for a, b in pairs))
-    means = {name: statistics.fmean(a[name] - b[name] for a, b in pairs) for name in sorted(shared)}
+    ours: list[dict[str, float]] = [run["final"]["per_class"] for run in mine]
+    theirs: list[dict[str, float]] = [run["final"]["per_class"] for run in plain]
+    shared = [name for name in ours[0] if all(name in one for one in (*ours, *theirs))]
+    means = {name: statistics.fmean(a[name] - b[name] for a, b in zip(ours, theirs, strict=True)) for name in shared}
     return list(min(means.items(), key=lambda item: item[1])) if means else None
 
 

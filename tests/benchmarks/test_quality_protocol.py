@@ -75,6 +75,8 @@ def test_arms_are_written_out_by_the_job_s_own_means() -> None:
     assert (alone.spec, alone.teacher, alone.terms) == (balanced, "teacher", False)
     placebo = treatment(Arm.read("placebo"), 12, no_cost)
     assert (placebo.spec, placebo.teacher, placebo.terms) == (balanced, "placebo", True)
+    own = treatment(Arm.read("self"), 12, no_cost)
+    assert (own.spec, own.teacher) == (balanced, "self")
     assert treatment(Arm.read("native"), 12, no_cost).spec == DistillationSpec(recipe="native")
 
 
@@ -275,7 +277,7 @@ def test_what_decides_a_run_changes_its_key(drawn: Path, tmp_path: Path) -> None
     def keys(*arguments: str) -> list[str]:
         options = quality.parse(["--teacher", str(teacher), "--work", str(tmp_path / "work"), *arguments])
         study = Study(given, options, {})
-        texts = ("plain", "long", "class_weights", "assignment", "placebo", "balanced", "equal_steps", "pseudo")
+        texts = ("plain", "long", "class_weights", "assignment", "placebo", "self", "balanced", "equal_steps", "pseudo")
         facts = [study.facts(treatment(Arm.read(text), 3, no_cost), seed) for text in texts for seed in (0, 1)]
         return [key_of(*key_facts(one)) for one in facts]
 
@@ -283,7 +285,7 @@ def test_what_decides_a_run_changes_its_key(drawn: Path, tmp_path: Path) -> None
     assert len({*random, *pretrained}) == len(random) + len(pretrained)
     assert random == keys()
     loose = keys("--least", "0.4")
-    assert [one != other for one, other in zip(random, loose, strict=True)] == [False] * 14 + [True] * 2
+    assert [one != other for one, other in zip(random, loose, strict=True)] == [False] * 16 + [True] * 2
 
 
 # Records
