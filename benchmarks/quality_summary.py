@@ -87,7 +87,8 @@ def worst_class(mine: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, 
     theirs: list[dict[str, float]] = [run["final"]["per_class"] for run in plain]
     shared = [name for name in ours[0] if all(name in one for one in (*ours, *theirs))]
     means = {name: statistics.fmean(a[name] - b[name] for a, b in zip(ours, theirs, strict=True)) for name in shared}
-    return list(min(means.items(), key=lambda item: item[1])) if means else None
+    worst = min(means, key=lambda name: means[name], default=None)
+    return None if worst is None else [worst, means[worst]]
 
 
 def over_sets(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
