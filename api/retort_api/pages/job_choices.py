@@ -100,6 +100,8 @@ class TeacherBound:
     slower: float | None
     """A training step with this teacher, as a multiple of one without."""
     job_id: str
+    worth: float | None = None
+    """By how much it can raise mAP50-95 at most; None where that was not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ def _bound(one: Advised) -> TeacherBound:
         map=None if figures is None else figures.map, verdict=candidate.verdict,
         reason=candidate.reasons[0] if candidate.reasons else "", student=one.student, student_map=one.student_map,
         slower=None if figures is None else figures.step.ratio, job_id=one.job_id,
+        worth=None if figures is None or figures.worth is None else figures.worth.most,
     )  # fmt: skip
 
 

@@ -49,6 +49,13 @@ def advise(  # noqa: PLR0917 - typer gives each by name
     data: Annotated[str | None, typer.Option(help="A dataset folder with a data.yaml, or that file.")] = None,
     student: Annotated[str | None, typer.Option(help="The student's architecture.", show_default="yolov8n")] = None,
     student_weights: Annotated[str | None, typer.Option(help="Weights that the student starts from.")] = None,
+    student_epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Train the student without a teacher for so many epochs first, which bounds what one can add.",
+            show_default="none",
+        ),
+    ] = None,
     sets: Sets = None,
     out: Annotated[Path | None, typer.Option(help="Folder to work in.", show_default="runs/NAME-…")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, or a GPU's number.", show_default="a GPU if any")] = None,
@@ -63,6 +70,8 @@ def advise(  # noqa: PLR0917 - typer gives each by name
     whole = complete_here if url is None else partial(_complete_at, url)
     wanted = _request(whole(register_weights(load(source), register)) if source else {})
     _options(wanted, candidates=candidates, data=data, student=student, student_weights=student_weights)
+    if student_epochs is not None:
+        wanted["student_epochs"] = student_epochs
     for assignment in sets or ():
         assign(wanted, assignment)
     anchor(wanted, Path.cwd())

@@ -15,6 +15,7 @@ from retort.spec import AnySpec
 CEILINGS = {
     "training.epochs": "max_epochs",
     "teacher.train.epochs": "max_epochs",
+    "student_epochs": "max_epochs",
     "training.imgsz": "max_imgsz",
     "teacher.imgsz": "max_imgsz",
     "teacher.ensemble[].imgsz": "max_imgsz",
@@ -50,6 +51,7 @@ WITHOUT = {
     "imgsz": "as the file says, which the run holds to the ceiling",
     "exports[].imgsz": "as the network's, which has it",
     "training.batch": "auto, which finds no more than the ceiling",
+    "student_epochs": "nothing is trained",
     "exports[].batch": "one image, or any number where that is open",
     "exports[].workspace_gib": "the ceiling, where the GPU has more",
     "resources.max_runtime_s": "the ceiling",

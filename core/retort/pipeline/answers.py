@@ -23,6 +23,7 @@ from retort.spec.figures import (
 from retort.spec.hardware import Optimisation
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.verdict import Resampled
+from retort.spec.worth import TeacherWorth
 
 
 class MissingAnswer(StoredModel):
@@ -61,6 +62,8 @@ class TrainedNetwork(StoredModel):
     """For which it was trained, over all attempts."""
     last: Scores | None = Field(default=None, exclude_if=absent)
     """Of its last epoch, where that is not the best one and the data has no ``test`` split."""
+    worth: TeacherWorth | None = Field(default=None, exclude_if=absent)
+    """What its teacher can be worth, by what was known before it was trained."""
     optimisations: tuple[Optimisation, ...] = ()
     """What sped its training up, and what was to and did not."""
     extras: tuple[ExtraOutcome, ...] = ()
@@ -139,6 +142,10 @@ class Evaluated(StoredModel):
     """Of the further seeds."""
     resampled: Resampled | None = None
     """Student less control over other choices of the images; null where no control was trained."""
+    most: Resampled | None = Field(default=None, exclude_if=absent)
+    """Of what the teacher could be worth by the control."""
+    excess: Resampled | None = Field(default=None, exclude_if=absent)
+    """Of the student less the better of teacher and control in each class."""
     extras: tuple[ExtraOutcome, ...] = ()
     """What became of the evaluations beside the student's."""
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from retort.report.worth import LITTLE
 from retort.spec.advised import (
     AdviceData,
     AdviceResult,
@@ -18,6 +19,7 @@ from retort.spec.advised import (
     UnusableCandidate,
 )
 from retort.spec.figures import NetworkFigures
+from retort.spec.worth import TeacherWorth
 
 LEAST_RATIO, MOST_RATIO = 1.2, 13.0
 """Of a teacher's FLOPs to the student's: one or two sizes up.
@@ -37,6 +39,12 @@ LEAST_MAP = 0.01
 """A network below has not learned the data."""
 ATTENTION = 0.15
 """Share of parameters in attention blocks: at most 0.1 in YOLOv8, YOLO11 and YOLO26, 0.21 and more in YOLO12."""
+
+LABELS_MORE = (
+    "That is a share of noise. Images without labels, which it would label (pseudo_labels), or a teacher of another, "
+    "stronger family can bring more."
+)
+"""What to do where a teacher leads by next to nothing."""
 
 Kind = Literal["recommended", "possible", "refused"]
 
@@ -62,6 +70,8 @@ class ModelFigures:
     """Classes of the data."""
     step_ratio: float | None = None
     """A training step with this teacher over one without any."""
+    worth: TeacherWorth | None = None
+    """What it can be worth at most, if it is a teacher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +160,8 @@ def _cautions(student: ModelFigures, teacher: ModelFigures, best: float | None) 
     said = []
     if student.map is not None and teacher.map - student.map < HARDLY:
         said.append(f"It is hardly better than the student, by less than {_points(HARDLY)}: it has little to teach.")
+    elif teacher.worth is not None and teacher.worth.most < LITTLE:
+        said.append(f"{teacher.worth.sentence} {LABELS_MORE}")
     if clearly := weaker(student, teacher, CLEARLY):
         said.append(
             f"It is clearly weaker than the student in {_listed(clearly)}: the student would unlearn some of it."
@@ -195,6 +207,8 @@ def _merits(student: ModelFigures, teacher: ModelFigures) -> tuple[str, ...]:
             said.append("It is at least as good as the student in every class.")
         elif not weaker(student, teacher, CLEARLY):
             said.append("It is clearly weaker than the student in no class.")
+    if teacher.worth is not None and teacher.worth.most >= LITTLE:
+        said.append(teacher.worth.sentence)
     if LEAST_RATIO <= ratio <= MOST_RATIO:
         said.append(f"It is one or two sizes up: {ratio:.1f} times the student's FLOPs.")
     if teacher.num_known == teacher.num_wanted and not teacher.num_others:
@@ -283,6 +297,7 @@ def _measured(student: ModelFigures, one: Measured, judged: TeacherVerdict) -> M
         capacity=Capacity(parameters=capacity["parameters"], gflops=capacity["gflops"]),
         ap_over_student=differences(student, known),
         weaker_classes=tuple(weaker(student, known)),
+        worth=known.worth,
         verdict=judged.verdict,
         reasons=judged.reasons,
     )

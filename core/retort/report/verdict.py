@@ -233,7 +233,7 @@ def _caveats(result: JobResult, noise: Noise, interval: VerdictInterval | None) 
     return [
         *_on_noise(interval, noise),
         *_on_selection(result),
-        *_on_teacher(result),
+        *_on_teacher(result, interval),
         *_on_training(result),
         *_on_arms(result, interval),
         *_on_data(result, noise),
@@ -273,7 +273,7 @@ def _on_selection(result: JobResult) -> list[str]:
     return [f"{chosen}; at the last epoch the student's mAP50-95 is {_percent(student.last.map)}{beside}."]
 
 
-def _on_teacher(result: JobResult) -> list[str]:
+def _on_teacher(result: JobResult, interval: VerdictInterval | None) -> list[str]:
     teacher, student, control = result.roles.teacher, result.roles.student, result.roles.control
     if teacher is None:
         return ["The teacher could not be measured, so no gap to it is known."]
@@ -281,9 +281,26 @@ def _on_teacher(result: JobResult) -> list[str]:
         return ["The teacher knows none of the data's classes and has no mAP, so no gap to it is known."]
     if teacher.map < student.map:
         return ["The teacher is weaker than the student: take a better one, or train it longer."]
+    if unseen := _on_worth(result, interval):
+        return [unseen]
     if control is not None and teacher.map - control.map < _CLEARLY:
         return ["The teacher is no better than the control, or hardly, so there is no gap to close."]
     return []
+
+
+def _on_worth(result: JobResult, interval: VerdictInterval | None) -> str | None:
+    """Tell where even all that the teacher could be worth would drown in noise."""
+    if result.worth is None or interval is None:
+        return None
+    most, reach = result.worth.most, (interval.high - interval.low) / 2
+    if most >= reach:
+        return None
+    over = "1 seed" if interval.over == "images" else f"{interval.number} seeds"
+    return (
+        f"The teacher could be worth at most {points(most)} points here, its lead over the control, class by class: "
+        f"such a gain cannot be shown with these {_split(result)} images and {over}, which leave {_percent(reach)} "
+        "points to chance. A better teacher, or more images for it to label, could be worth more."
+    )
 
 
 def _on_training(result: JobResult) -> list[str]:

@@ -42,5 +42,8 @@ class AdviceSpec(InputModel):
     """Side of the square input in pixels, for all of them."""
     batch: int = Field(default=16, ge=2, le=1024)
     """Images of the step that is timed."""
+    student_epochs: Annotated[int | None, Field(ge=1, le=10_000)] = None
+    """Train the student without a teacher for so many epochs first, which tells what a teacher could add to it; null
+    trains nothing. As many as the job is to have make the bound a close one; with fewer it is too high."""
     resources: AdviceResources = Field(default_factory=AdviceResources)
     """Limits in time."""

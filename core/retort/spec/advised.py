@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from retort.schema import StoredModel
+from retort.schema import StoredModel, absent
 from retort.spec.figures import ClassScores, NetworkFigures
+from retort.spec.worth import TeacherWorth
 
 
 class StepCost(StoredModel):
@@ -44,6 +45,19 @@ class Capacity(StoredModel):
     """In operations for one image."""
 
 
+class PlainStudent(StoredModel):
+    """The student after some epochs without a teacher."""
+
+    epochs: int
+    """For which it was trained."""
+    map50: float
+    """mAP at an IoU of 0.50."""
+    map: float
+    """mAP50-95."""
+    per_class: dict[str, ClassScores]
+    """By class with ground truth."""
+
+
 class AdviceStudent(StoredModel):
     """The student, as it would start."""
 
@@ -61,6 +75,8 @@ class AdviceStudent(StoredModel):
     """Its weights."""
     gflops: float
     """Billions of operations for one image."""
+    plain: PlainStudent | None = Field(default=None, exclude_if=absent)
+    """The same after ``student_epochs``, where these were asked for."""
 
 
 class Candidacy(StoredModel):
@@ -91,6 +107,8 @@ class MeasuredCandidate(Candidacy, NetworkFigures):
     """By how much AP50-95 it is better, by class that was measured of both."""
     weaker_classes: tuple[str, ...]
     """Classes in which it is weaker, the weakest first."""
+    worth: TeacherWorth | None = Field(default=None, exclude_if=absent)
+    """What it can be worth at most; absent where it knows none of the classes, and in results from before."""
 
 
 class UnusableCandidate(Candidacy):

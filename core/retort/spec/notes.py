@@ -155,6 +155,7 @@ student | | The student is another than yolov8n.
 candidates | | Always.
 imgsz | pixels | The size that the job will have.
 batch | images | The batch that the job will have.
+student_epochs | epochs | What a teacher can be worth is to be known before the job's hours: those of the job, or fewer.
 resources | | The answer must come in time.
 data.path | | Your own images.
 data.dataset | | A known data set.

@@ -20,6 +20,7 @@ from retort.spec.hardware import DeviceFigures, Optimisation
 from retort.spec.image_use import ImageUse
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.verdict import Verdict
+from retort.spec.worth import WorthCheck
 
 
 class ExtendedTraining(StoredModel):
@@ -148,6 +149,9 @@ class JobResult(StoredModel):
     """What each network reached."""
     verdict: Verdict | None = None
     """What may be said of student against control, judged once; null in results from before it was kept."""
+    worth: WorthCheck | None = Field(default=None, exclude_if=absent)
+    """What the teacher could be worth at most, and whether it was more; absent with several teachers, where teacher or
+    control were not measured or hardly learned anything, and in results from before."""
     arms: tuple[ArmFigures, ...] = ()
     """Further controls, in the order of the spec; without those that were not trained, which ``extras`` tells of."""
     ensemble: tuple[FurtherTeacherFigures, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from retort import model_ref
@@ -11,7 +12,9 @@ from retort.errors import ModelError
 from retort.pipeline import latency, progress
 from retort.pipeline.context import Context
 from retort.pipeline.train import network
+from retort.report import plain_student
 from retort.report.advice import AdviceConditions, Measured, ModelFigures, Unusable, answer
+from retort.report.foretold import MeasuredClasses
 from retort.spec import AdviceSpec
 from retort.spec.advised import AdviceData, AdviceResult, AdviceStudent, StepCost
 from retort.spec.figures import NetworkFigures
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retort.training.benchmark import Speed, StepBenchmark
+    from retort.training.bootstrap import Matches
+    from retort.training.evaluate import Conditions
     from retort.training.models import ModelSummary
 
 after = None
@@ -36,9 +41,13 @@ def applies(spec: AdviceSpec) -> bool:  # noqa: ARG001 - all advice is measured
 def cost(spec: AdviceSpec) -> float:
     """Return the stage's share of the run.
 
-    It is about half an epoch for each network.
+    It is about half an epoch for each network, and the student's training where one is asked for.
     """
-    return sum(map(progress.forward, (spec.student.label, *spec.candidates))) / 2
+    return sum(map(progress.forward, (spec.student.label, *spec.candidates))) / 2 + _training(spec)
+
+
+def _training(spec: AdviceSpec) -> float:
+    return 0.0 if spec.student_epochs is None else progress.training(spec.student.label, spec.student_epochs)
 
 
 def run(context: Context) -> AdviceResult:
@@ -53,36 +62,58 @@ def run(context: Context) -> AdviceResult:
     )
     speeds = _speeds(context, spec, start)
     student = _student(context, spec, workspace, start, speeds)
+    trained = _training(spec) / cost(spec)
     candidates = []
     for done, name in enumerate(spec.candidates, start=2):
-        context.progress((done - 1) / (len(spec.candidates) + 1))
-        candidates.append(_candidate(context, spec, workspace, name, speeds))
-    result = answer(student, candidates, _conditions(context, spec))
+        context.progress(trained + (1 - trained) * (done - 1) / (len(spec.candidates) + 1))
+        candidates.append(_candidate(context, workspace, name, speeds, student))
+    result = answer((student.about, student.figures), candidates, _conditions(context, spec))
     context.publish_document("advice.json", result)
     return result
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Student:
+    """The student as it starts and, where that was asked for, after a plain training."""
+
+    about: AdviceStudent
+    figures: ModelFigures
+    """By which candidates are judged."""
+    alone: plain_student.Alone
+    """Beside which a teacher can be worth something."""
+
+
 def _student(
     context: Context, spec: AdviceSpec, workspace: StepBenchmark, start: Path | None, speeds: Mapping[str, Speed]
-) -> tuple[AdviceStudent, ModelFigures]:
-    """Measure the weights that the student would start from; from random ones there is nothing to measure."""
-    measured = None if start is None else _measure(context, spec, spec.student.label, start, speeds[_START])
+) -> _Student:
+    """Measure the student's starting weights, and train it without a teacher where that is asked for.
+
+    Of random weights there is nothing to measure.
+    """
+    kept: list[Matches] = []
+    measured = None if start is None else _measure(context, spec.student.label, start, speeds[_START], kept)
     shape = workspace.anatomy
-    figures = _figures(context, spec.student.label, shape, measured)
     about = AdviceStudent(
         model=spec.student.label,
         weights=spec.student.weights,
         map50=measured.map50 if measured else None,
-        map=figures.map,
+        map=measured.map if measured else None,
         per_class=measured.per_class if measured else {},
         num_parameters=shape.num_parameters,
         gflops=shape.gflops,
     )
-    return about, figures
+    alone = plain_student.Alone.at_start(about, kept)
+    if spec.student_epochs is not None:
+        fitted, alone = plain_student.train(context, spec.student_epochs, alone, partial(_conditions_of, context))
+        about = about.model_copy(update={"plain": fitted})
+    figures = dataclasses.replace(
+        _figures(context, spec.student.label, shape, measured), map=alone.map, per_class=alone.classes.aps
+    )
+    return _Student(about, figures, alone)
 
 
 def _candidate(
-    context: Context, spec: AdviceSpec, workspace: StepBenchmark, name: str, speeds: Mapping[str, Speed]
+    context: Context, workspace: StepBenchmark, name: str, speeds: Mapping[str, Speed], student: _Student
 ) -> Measured | Unusable:
     from retort.training.models import load, summarize
 
@@ -91,34 +122,42 @@ def _candidate(
         network = load(path)
     except ModelError as error:
         return Unusable(name, title, error.message)
-    shape = summarize(network, spec.imgsz)
-    measured = _measure(context, spec, shape.architecture, path, speeds[name])
+    kept: list[Matches] = []
+    shape = summarize(network, cast("AdviceSpec", context.spec).imgsz)
+    measured = _measure(context, shape.architecture, path, speeds[name], kept)
     context.check()
     step = workspace.step(network, on_step=lambda: context.heartbeat.beat("step"))
     context.heartbeat.beat("setup")
     figures = _figures(context, title, shape, measured)
-    figures = dataclasses.replace(figures, step_ratio=step.ratio)
+    classes = MeasuredClasses(dict(figures.per_class), kept[0] if kept else None)
+    figures = dataclasses.replace(figures, step_ratio=step.ratio, worth=student.alone.under(classes))
     cost = StepCost(alone_s=step.alone_s, taught_s=step.taught_s, num_steps=step.num_steps, ratio=step.ratio)
     return Measured(name, title, measured, cost, figures)
 
 
-def _measure(context: Context, spec: AdviceSpec, model: str, path: Path, speed: Speed) -> NetworkFigures:
+def _measure(context: Context, model: str, path: Path, speed: Speed, kept: list[Matches]) -> NetworkFigures:
+    """Measure one network; what its figures are made of is added to *kept*."""
     from retort.training import evaluate as training_evaluate
-    from retort.training.evaluate import Conditions
 
     context.check()
-    conditions = Conditions(
+    found = training_evaluate.evaluate(path, _conditions_of(context, kept))
+    context.heartbeat.beat("setup")
+    return evaluate.figures(model, path.name, found, speed)
+
+
+def _conditions_of(context: Context, kept: list[Matches]) -> Conditions:
+    from retort.training.evaluate import Conditions
+
+    return Conditions(
         data_yaml=context.inputs.data_yaml,
-        imgsz=spec.imgsz,
+        imgsz=cast("AdviceSpec", context.spec).imgsz,
         batch=context.val_batch,
         device=context.inputs.device,
         loader_workers=context.inputs.adjustments.loader_workers,
         data_name=context.inputs.data_name,
         on_batch=lambda: context.heartbeat.beat("step"),
+        on_matches=kept.append,
     )
-    found = training_evaluate.evaluate(path, conditions)
-    context.heartbeat.beat("setup")
-    return evaluate.figures(model, path.name, found, speed)
 
 
 _START = ""

@@ -13,6 +13,7 @@ from retort.pipeline.answers import TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.extras import for_leaves
 from retort.pipeline.train import fit, network
+from retort.report.foretold import foretell
 from retort.report.sample_epochs import publish_epochs
 from retort.spec import JobSpec
 from retort.spec.samples import SAMPLES
@@ -37,15 +38,17 @@ def cost(spec: JobSpec) -> float:
 
 
 def run(context: Context) -> TrainedNetwork:
-    """Train the student, and look at sample images with its checkpoints."""
+    """Say what the teacher can be worth, train the student, and look at sample images with its checkpoints."""
+    tried = for_leaves(context)
+    worth = tried("worth of the teacher", partial(foretell, context), None, listed=False)
     trained = fit(
         context,
         dataclasses.replace(train_config(context, Role.STUDENT), teaching=teacher_config(context)),
         teacher=train.weights(context),
         distillation=context.spec.distillation,
     )
-    for_leaves(context)(SAMPLES, partial(publish_epochs, context), None, listed=False)
-    return trained
+    tried(SAMPLES, partial(publish_epochs, context), None, listed=False)
+    return trained.model_copy(update={"worth": worth, "extras": (*tried.outcomes, *trained.extras)})
 
 
 def teacher_config(context: Context) -> TeacherConfig:

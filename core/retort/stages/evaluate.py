@@ -17,6 +17,7 @@ from retort.pipeline.answers import ArmTraining, Evaluated, Repetitions, SeedRun
 from retort.pipeline.context import Context
 from retort.pipeline.extras import Extras, for_leaves
 from retort.pipeline.failures import explain
+from retort.report.foretold import spread
 from retort.report.judged import publish_curves, publish_mistakes
 from retort.report.mistakes import SCORE_FROM
 from retort.spec import FurtherTeacher, JobSpec
@@ -89,8 +90,12 @@ def run(context: Context) -> Evaluated:
     figures = _with_speeds(measured, whole("latencies", timed, {}, listed=False))
     roles = Roles.model_validate({name: one for name, one in figures.items() if name not in ABOUT})
     tried("comparison of teacher and student", partial(warn, context, roles), None, listed=False)
+    worth = partial(_worth, context, matches)
+    most, excess = tried("resampling of the teacher's worth", worth, (None, None), listed=False)
     return Evaluated(
         roles=roles,
+        most=most,
+        excess=excess,
         ensemble=tuple(_further(context, one, tried) for one in context.spec.teacher.ensemble),
         arms=whole("further arms", partial(_measured_arms, context, figures, matches, tried), (), listed=False),
         repeats=whole("further seeds", partial(_repeated, context, tried), (), listed=False),
@@ -190,6 +195,15 @@ def _resampled(context: Context, matches: Mapping[str, Matches], other: str) -> 
         return None
     context.heartbeat.beat("setup")
     return resample(ours, theirs, level=LEVEL, seed=context.spec.training.seed)
+
+
+def _worth(context: Context, matches: Mapping[str, Matches]) -> tuple[Resampled | None, Resampled | None]:
+    """Return how far the lead of the teacher, and what the student makes of it, depend on the images."""
+    teacher, control, student = map(matches.get, (Role.TEACHER, Role.CONTROL, Role.STUDENT))
+    if context.spec.teacher.ensemble or teacher is None or control is None or student is None:
+        return None, None
+    context.heartbeat.beat("setup")
+    return spread(teacher, control, student, seed=context.spec.training.seed)
 
 
 def _repeated(context: Context, tried: Extras) -> tuple[SeedScores, ...]:

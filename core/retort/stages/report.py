@@ -23,6 +23,7 @@ from retort.report.result import bare, extras, manifest, outcome
 from retort.report.samples import Gallery
 from retort.report.usage import Usage, usage
 from retort.report.verdict import Noise, rise, verdict, with_verdict
+from retort.report.worth import check
 from retort.spec import JobSpec
 from retort.spec.arms import ArmFigures
 from retort.spec.curves import CURVES
@@ -31,6 +32,7 @@ from retort.spec.outcome import ExtraOutcome
 from retort.spec.report import HealthFinding, Manifest, Report
 from retort.spec.result import JobResult
 from retort.spec.verdict import Verdict
+from retort.spec.worth import WorthCheck
 
 after = "export"
 
@@ -81,7 +83,8 @@ def run(context: Context) -> JobResult:
     earlier = tried("outcomes", partial(extras, context), NONE, listed=False)
     curves: Curves = tried("curves", partial(history.curves, context.workdir), {}, listed=False)
     arms = tried("arms", partial(_arms, context, curves), NO_ARMS, listed=False)
-    unjudged = unjudged.model_copy(update={"arms": arms})
+    worth = tried("worth of the teacher", partial(_worth, context, unjudged, curves), None, listed=False)
+    unjudged = unjudged.model_copy(update={"arms": arms, "worth": worth})
     judged = tried("verdict", partial(_judged, context, unjudged, curves), _UNJUDGED, listed=False)
     cautious = unjudged.model_copy(update={"verdict": judged, "gap_closed": None})
     result = tried("verdict of the result", partial(with_verdict, unjudged, judged), cautious, listed=False)
@@ -102,6 +105,15 @@ def run(context: Context) -> JobResult:
 def _arms(context: Context, curves: Curves) -> tuple[ArmFigures, ...]:
     found, student = context.needed("evaluate", Evaluated), context.needed("distill", TrainedNetwork)
     return judged_arms(found.roles.student, found.arms, curves, student.duration_s)
+
+
+def _worth(context: Context, result: JobResult, curves: Curves) -> WorthCheck | None:
+    found, student = context.needed("evaluate", Evaluated), context.needed("distill", TrainedNetwork)
+    if context.spec.teacher.ensemble:
+        return None
+    return check(
+        result.roles, most=found.most, excess=found.excess, noise=noise(context, curves), foretold=student.worth
+    )
 
 
 def _judged(context: Context, result: JobResult, curves: Curves) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,12 @@ class Judge:
         ap = np.array(found)  # classes that the choice has, thresholds
         return float(ap[:, 0].mean()), float(ap.mean())
 
+    def aps(self, drawn: Counts) -> Floats:
+        """Return AP50-95 of each class (classes,), in the order of their numbers; NaN where the choice has none."""
+        true = np.bincount(self._matches.true_label, weights=drawn[self._matches.true_image]).astype(np.int64)
+        found = [one.ap(drawn, number).mean() if (number := int(true[one.label])) else np.nan for one in self._classes]
+        return np.array(found, dtype=np.float64)
+
 
 class _ClassMatches:
     """The predictions of one class in order of their scores, and which are right at each threshold."""
@@ -154,9 +160,34 @@ def maps(judge: Judge, number: int, seed: int) -> Floats:
 
     The draws are the same for every network.
     """
-    random, size = np.random.default_rng(seed), judge.num_images
-    draws = (np.bincount(random.integers(size, size=size), minlength=size) for _ in range(number))
-    return np.array([judge.map(drawn)[1] for drawn in draws])
+    return np.array([judge.map(drawn)[1] for drawn in _draws(judge.num_images, number, seed)])
+
+
+def class_aps(matches: Matches, seed: int) -> Floats:
+    """Return AP50-95 (draws, classes) for draws of the images; NaN where a draw has no object of a class.
+
+    Draws and order of classes are the same for every network that was judged on these images.
+    """
+    judge = Judge(matches)
+    return np.array([judge.aps(drawn) for drawn in _draws(judge.num_images, FEWEST, seed)])
+
+
+def best_of(aps: Sequence[Floats]) -> Floats:
+    """Return mAP50-95 (draws,) where in each class the best of several networks counts.
+
+    *aps* are their class APs (draws, classes); without any it is 0.
+    """
+    best = np.nan_to_num(np.max(aps, axis=0)) if len(aps) else np.zeros((FEWEST, 1))
+    present = np.isfinite(aps[0]).sum(1) if len(aps) else np.ones(FEWEST)
+    total: Floats = best.sum(1) / np.maximum(present, 1)
+    return total
+
+
+def _draws(size: int, number: int, seed: int) -> Iterator[Counts]:
+    """Yield how often each of *size* images was drawn, *number* times."""
+    random = np.random.default_rng(seed)
+    for _ in range(number):
+        yield np.bincount(random.integers(size, size=size), minlength=size)
 
 
 def interval(differences: Floats, *, level: float, num_images: int) -> Resampled:

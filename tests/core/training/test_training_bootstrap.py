@@ -10,7 +10,7 @@ from core.training.pictures import draw
 from retort.spec import EvaluateSpec
 from retort.spec.evaluated import EvaluatedNetwork
 from retort.stages import measure
-from retort.training.bootstrap import MOST, Judge, Matches, resample
+from retort.training.bootstrap import FEWEST, MOST, Judge, Matches, best_of, class_aps, resample
 from retort.training.evaluate import Conditions, run_validation
 from stored_results import role
 from support.colour_finder import ColourFinder
@@ -51,6 +51,29 @@ def test_any_choice_of_images_has_the_map_that_upstream_gives_it(seed: int):
     for chosen in (everything, random.integers(number, size=number)):
         if sum(len(stats["target_cls"][image]) for image in chosen):
             assert judge.map(np.bincount(chosen, minlength=number)) == pytest.approx(upstream(stats, chosen), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_classes_of_a_choice_have_the_mean_that_upstream_gives_it(seed: int):
+    random, stats = np.random.default_rng(seed), made(seed, images=6, classes=4)
+    judge = Judge(Matches.of(stats))
+    for chosen in (np.arange(6), random.integers(6, size=6)):
+        found = judge.aps(np.bincount(chosen, minlength=6))
+        assert len(found) == len({int(label) for labels in stats["target_cls"] for label in labels})
+        assert np.nanmean(found) == pytest.approx(upstream(stats, chosen)[1], abs=1e-12)
+
+
+def test_the_best_of_two_networks_counts_class_by_class_in_the_same_draws():
+    stats = made(5, images=8, classes=2)
+    images = list(zip(stats["tp"], stats["pred_cls"], strict=True))
+    halves = [{**stats, "tp": [right & (labels == one)[:, None] for right, labels in images]} for one in (0, 1)]
+    whole, first, second = (class_aps(Matches.of(one), seed=1) for one in (stats, *halves))
+
+    assert whole.shape == (FEWEST, 2)
+    assert np.nanmax(first[:, 1]) == np.nanmax(second[:, 0]) == 0.0
+    assert best_of([first, second]) == pytest.approx(best_of([whole]), abs=1e-12), "each knows one class"
+    assert (best_of([first]) < best_of([whole])).any()
+    assert set(best_of([])) == {0.0}
 
 
 def test_equal_scores_stand_in_the_order_that_the_judge_gives_them():

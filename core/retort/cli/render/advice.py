@@ -26,13 +26,16 @@ def _advice_table(advice: AdviceResult) -> FittedTable:
     """Student and candidates side by side."""
     table = FittedTable(
         "", Column("model", rank=4), figure("mAP50", 3), figure("mAP50-95"), figure("parameters", 5),
-        figure("FLOPs", 2), figure("step", 1), Column("weaker in", rank=1), "verdict",
+        figure("FLOPs", 2), figure("step", 1), figure("worth at most"), Column("weaker in", rank=1), "verdict",
     )  # fmt: skip
     student = advice.student
     table.add_row(
         "student", student.model, score(student.map50), score(student.map),
-        f"{student.num_parameters:,}", "1.0 x", "1.00 x", "", "",
+        f"{student.num_parameters:,}", "1.0 x", "1.00 x", "", "", "",
     )  # fmt: skip
+    if (plain := student.plain) is not None:
+        alone = f"student, {plain.epochs} epoch{'s' if plain.epochs > 1 else ''}"
+        table.add_row(alone, student.model, score(plain.map50), score(plain.map), "", "", "", "", "", "")
     for one in advice.candidates:
         table.add_row(*_advice_row(one), Text(one.verdict, style=_COLOURS[one.verdict]))
     return table
@@ -40,9 +43,10 @@ def _advice_table(advice: AdviceResult) -> FittedTable:
 
 def _advice_row(one: MeasuredCandidate | UnusableCandidate) -> tuple[str, ...]:
     if isinstance(one, UnusableCandidate):
-        return (one.title, "", "", "", "", "", "", "")
+        return (one.title, "", "", "", "", "", "", "", "")
     return (
         one.title, one.model, score(one.map50), score(one.map), f"{one.num_parameters:,}",
         f"{one.capacity.gflops:.1f} x", f"{one.step.ratio:.2f} x",
+        "" if one.worth is None else f"{one.worth.most * 100:+.1f}",
         f"{len(one.weaker_classes)} of {len(one.ap_over_student)}" if one.ap_over_student else "",
     )  # fmt: skip

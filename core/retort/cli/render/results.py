@@ -18,6 +18,7 @@ from retort.spec.arms import ArmFigures
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.outcome import missing
 from retort.spec.result import JobResult, Result
+from retort.spec.worth import WorthCheck
 
 
 def result_parts(result: Result) -> list[RenderableType]:
@@ -27,6 +28,8 @@ def result_parts(result: Result) -> list[RenderableType]:
     if isinstance(result, EvaluationResult):
         return evaluation_parts(result)
     parts: list[RenderableType] = [result_table(result), *map(note_text, measured_notes(result))]
+    if result.worth is not None:
+        parts += ["", worth_table(result.worth), paragraph(result.worth.sentence)]
     if result.arms:
         parts += ["", arms_table(result.arms), *(paragraph(f"- {one.sentence}") for one in result.arms)]
     if result.exports:
@@ -97,6 +100,27 @@ def arms_table(arms: Sequence[ArmFigures]) -> FittedTable:
             one.arm, score(one.figures.map50), score(one.figures.map), f"{one.difference * 100:+.1f}", bounds, took
         )
     return table
+
+
+def worth_table(worth: WorthCheck) -> FittedTable:
+    """Return what the teacher could be worth by class, beside what it was."""
+    table = FittedTable(
+        "class", figure("teacher", 2), figure("control", 1), figure("worth at most"), figure("student less control")
+    )
+    ordered = sorted(worth.per_class.items(), key=lambda named: -named[1].most)
+    for name, one in ordered[:MOST_CLASSES]:
+        table.add_row(name, score(one.teacher), score(one.plain), *(_signed(value) for value in (one.most, one.gained)))
+    left = len(ordered) - MOST_CLASSES
+    table.add_row("mean" if left <= 0 else f"mean, {left} more", "", "", _signed(worth.most), _signed(worth.gained))
+    return table
+
+
+MOST_CLASSES = 10
+"""Classes that are shown, those in which the teacher leads most first."""
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value * 100:+.1f}"
 
 
 def verdict_parts(result: JobResult) -> list[RenderableType]:
