@@ -15,6 +15,7 @@ from retort.spec.arms import ABOUT
 from retort.spec.curves import CURVES, Curves
 from retort.spec.exported import AnyExport, MeasuredExport
 from retort.spec.figures import MeasuredFigures
+from retort.spec.pilot import ABOUT_PILOT, RULE
 from retort.spec.result import JobResult
 
 from retort_api.deps import Caller, JobId, Serving
@@ -57,7 +58,7 @@ def show_evaluation(  # noqa: PLR0917 - who asks, for what
     return show(
         request, service, caller, job_id, "evaluation", "job_evaluation.html", result=found, roles=roles,
         rows=found.roles.rows(), classes=classes(found), plane=latency_plane([*timed(found)]), sizes=_SIZES,
-        about=ABOUT,
+        about=ABOUT, about_pilot=ABOUT_PILOT, rule=RULE,
         forms=[(one, one if isinstance(one, MeasuredExport) else None) for one in found.exports], described=described,
         letterboxes=letterboxes(found), precision=precision,
     )  # fmt: skip

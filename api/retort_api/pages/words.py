@@ -25,6 +25,7 @@ STAGES = {
     "train_teacher": "training the teacher",
     "pseudo_label": "labelling with the teacher",
     "review": "review of the labels",
+    "pilot": "trying the distillation",
     "distill": "distilling the student",
     "control": "training the control",
     "repeat": "training with further seeds",

@@ -22,6 +22,7 @@ from retort.spec.figures import (
 )
 from retort.spec.hardware import Optimisation
 from retort.spec.outcome import ExtraOutcome
+from retort.spec.pilot import PilotFigures
 from retort.spec.verdict import Resampled
 from retort.spec.worth import TeacherWorth
 
@@ -73,6 +74,12 @@ class TrainedNetwork(StoredModel):
     def finished_early(self) -> bool:
         """Whether people had the training finished before its end, which no twin can repeat."""
         return self.epochs != self.planned_epochs and self.stopped_by is None
+
+
+class Piloted(StoredModel):
+    """Result of the pilot."""
+
+    figures: PilotFigures
 
 
 class DroppedControl(StoredModel):

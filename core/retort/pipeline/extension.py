@@ -36,6 +36,14 @@ def keep(workdir: Path, plan: TrainConfig) -> None:
         atomic_write(folder / path.relative_to(plan.folder), path.read_bytes())
 
 
+def keep_same(workdir: Path) -> None:
+    """Keep the student's last state as its control's, which the same training has left."""
+    source, target = workdir / LAST / Role.STUDENT, workdir / LAST / Role.CONTROL
+    if source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+
+
 def kept(workdir: Path) -> list[str]:
     """Return the kept files, relative to *workdir*."""
     found = (path for path in sorted((workdir / LAST).rglob("*")) if path.is_file())

@@ -97,14 +97,14 @@ def _once(context: Context, one: FurtherTraining, folder: Path, part: tuple[floa
     plan = dataclasses.replace(wanted.plan, folder=context.lasting_folder(one.name))
     trained = fit(
         context, plan, teacher=wanted.teacher, distillation=wanted.distillation,
-        callback=_FurtherCallback(context, plan, one.prefix, folder, part), name=f"{one.name}.pt",
+        callback=FurtherCallback(context, plan, one.prefix, folder, part), name=f"{one.name}.pt",
         metadata=one.metadata,
     )  # fmt: skip
     files.atomic_write(kept, trained.model_dump_json().encode())
     return trained
 
 
-class _FurtherCallback(JournalCallback):
+class FurtherCallback(JournalCallback):
     """Tells of one more training only what is to be compared, under names of its own."""
 
     tells_health = False

@@ -150,22 +150,9 @@ def fit(
 
     *name* is ``<role>.pt`` if left out; *metadata* is told beside what is known of every network.
     """
-    from retort.training import trainer
-    from retort.training.distributed import launcher
-
     callback = callback or JournalCallback(context, plan)
-    gpus = context.spec.resources.gpus
     extension.lay_out(context.workdir, plan)
-    try:
-        if gpus > 1:
-            fitted = launcher.fit(plan, callback, ranks=gpus, teacher=teacher, distillation=distillation)
-        else:
-            fitted = trainer.fit(plan, callback, teacher=teacher, distillation=distillation)
-    except BaseException:
-        with contextlib.suppress(OSError, TransientError):
-            callback.announce_saved()
-        raise
-    verification.verify(context.workdir, lambda: context.heartbeat.beat("checkpoint"))
+    fitted = train_network(context, plan, callback, teacher=teacher, distillation=distillation)
     name = name or f"{plan.role}.pt"
     _keep(fitted.weights, context.artifact(name))
     metrics = {key: value for key, value in fitted.metrics.items() if key.startswith("val/")}
@@ -195,6 +182,32 @@ def fit(
         optimisations=callback.optimisations,
         extras=tuple(tried.outcomes),
     )
+
+
+def train_network(
+    context: Context,
+    plan: TrainConfig,
+    callback: JournalCallback,
+    *,
+    teacher: Path | None = None,
+    distillation: DistillationSpec | None = None,
+) -> TrainResult:
+    """Train by *plan* on the GPUs of the job; the data are as they were when this returns."""
+    from retort.training import trainer
+    from retort.training.distributed import launcher
+
+    gpus = context.spec.resources.gpus
+    try:
+        if gpus > 1:
+            fitted = launcher.fit(plan, callback, ranks=gpus, teacher=teacher, distillation=distillation)
+        else:
+            fitted = trainer.fit(plan, callback, teacher=teacher, distillation=distillation)
+    except BaseException:
+        with contextlib.suppress(OSError, TransientError):
+            callback.announce_saved()
+        raise
+    verification.verify(context.workdir, lambda: context.heartbeat.beat("checkpoint"))
+    return fitted
 
 
 def _gpus(context: Context) -> list[str]:

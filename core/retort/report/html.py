@@ -20,6 +20,7 @@ from retort.report.usage import Usage
 from retort.spec.arms import ABOUT
 from retort.spec.exported import MeasuredExport
 from retort.spec.outcome import missing
+from retort.spec.pilot import ABOUT_PILOT, RULE
 from retort.spec.report import Manifest
 from retort.spec.result import JobResult
 from retort.spec.verdict import Verdict
@@ -53,6 +54,8 @@ def render(
             result=result,
             roles=result.roles.rows(),
             about=ABOUT,
+            about_pilot=ABOUT_PILOT,
+            rule=RULE,
             missing=missing(result.extras),
             exports=[(export, export if isinstance(export, MeasuredExport) else None) for export in result.exports],
             described=described,

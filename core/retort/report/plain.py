@@ -23,7 +23,7 @@ pre {{ overflow-x: auto; background: #f4f4f4; padding: 1rem; }}</style></head>
 {caveats}<p>The full report could not be made; this page has its figures.</p>
 <h2>Who reached what</h2>
 {roles}
-{arms}<h2>Exports</h2>
+{arms}{pilot}<h2>Exports</h2>
 {exports}
 <h2>What is missing</h2>
 {missing}
@@ -45,6 +45,7 @@ def plain_page(name: str, judged: Verdict, result: JobResult) -> str:
         caveats=_list(judged.caveats) if judged.caveats else "",
         roles=_table(("role", "mAP50", "mAP50-95", "model"), roles),
         arms=f"<h2>Further arms</h2>\n{_table(('arm', 'mAP50', 'mAP50-95', 'what it shows'), arms)}\n" if arms else "",
+        pilot="" if result.pilot is None else f"<h2>The pilot</h2>\n<p>{escape(result.pilot.sentence)}</p>\n",
         exports=_table(("file", "status", "why"), exports),
         missing=_list(one.sentence for one in missing(result.extras)),
         document=escape(result.model_dump_json(indent=2)),

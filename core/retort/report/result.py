@@ -25,6 +25,7 @@ from retort.pipeline.answers import (
     ExportedForms,
     LabelledImages,
     MissingAnswer,
+    Piloted,
     Repetitions,
     ReviewedImages,
     TrainedArms,
@@ -174,6 +175,7 @@ def outcome(context: Context, duration_s: float, tried: Extras) -> JobResult:
     return JobResult(
         roles=roles,
         ensemble=evaluated.ensemble,
+        pilot=None if (piloted := context.found("pilot", Piloted)) is None else piloted.figures,
         training=training_figures(context),
         control_dropped=part("reason for no control", partial(_control_dropped, context, evaluated)),
         gain=part("gain", partial(gain, roles, seeds)),

@@ -142,6 +142,8 @@ def verdict(result: JobResult, noise: Noise) -> Verdict:
     elif result.roles.control is not None:
         difference = result.roles.student.map - result.roles.control.map
         interval = image_interval(difference, noise)
+    if result.pilot is not None and result.pilot.decision == "stopped":
+        interval = None  # the difference of a network to itself
     kind, sentence = _against_control(result, difference, interval, noise)
     if lost := _below_start(result):
         kind, sentence = "loss", f"{lost} {sentence}"
@@ -183,6 +185,8 @@ def _against_control(
             f"No difference is shown: student and control have hardly learned anything ({_percent(roles.student.map)} "
             f"and {_percent(roles.control.map)} mAP50-95)."
         )
+    if result.pilot is not None and result.pilot.decision == "stopped":
+        return "none", f"Nothing was distilled: the student is its undistilled control. {result.pilot.sentence}"
     kind = kind_of(interval)
     says = {"gain": "Distillation gained", "loss": "Distillation did not help:"}.get(kind, "No difference is shown:")
     against = f"{points(difference)} points of mAP50-95 against the undistilled control"
@@ -235,6 +239,7 @@ def _caveats(result: JobResult, noise: Noise, interval: VerdictInterval | None) 
         *_on_selection(result),
         *_on_teacher(result, interval),
         *_on_training(result),
+        *_on_pilot(result),
         *_on_arms(result, interval),
         *_on_data(result, noise),
         *_on_latency(result),
@@ -308,6 +313,14 @@ def _on_training(result: JobResult) -> list[str]:
     if result.roles.student.map < NOTHING:
         found.append("The student has hardly learned anything yet: train longer before comparing.")
     return found
+
+
+def _on_pilot(result: JobResult) -> list[str]:
+    """Tell of a pilot that has changed the distillation, or was to be made and was not."""
+    told = result.pilot
+    if told is None or told.decision == "go" or (told.decision == "stopped" and result.roles.control is not None):
+        return []
+    return [told.sentence]
 
 
 def _on_arms(result: JobResult, interval: VerdictInterval | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
@@ -95,6 +96,9 @@ class DistillationSpec(InputModel):
     """Fields left out are the recipe's."""
     weak_teacher: Literal["warn", "refuse"] = "warn"
     """What to do when the student is better than its teacher before it has learned from it."""
+    pilot: bool = Field(default=False, exclude_if=operator.not_)
+    """Try the distillation first, in a tenth of the epochs on a part of the training images, and lower or stop it
+    where it is not shown to pay; then the student is the control, bit for bit."""
 
     @property
     def class_balance(self) -> float:

@@ -59,6 +59,7 @@ distillation.balance | | `none` to give weights as papers do.
 distillation.assignment | | `student` where the teacher is barely better than the student.
 distillation.schedule | | The teacher helps early and holds back late.
 distillation.weak_teacher | | `refuse` in pipelines that nobody watches.
+distillation.pilot | | True where no harm counts for more than a gain that shows late.
 distillation.schedule.warmup_epochs | epochs | Longer where the first epochs explode.
 distillation.schedule.decay | | The student overtakes its teacher.
 distillation.schedule.floor | share of the weight | With a decay, to keep some of the teaching to the end.

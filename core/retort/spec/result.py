@@ -19,6 +19,7 @@ from retort.spec.figures import FoundBatch, FurtherTeacherFigures, GapClosed, Ro
 from retort.spec.hardware import DeviceFigures, Optimisation
 from retort.spec.image_use import ImageUse
 from retort.spec.outcome import ExtraOutcome
+from retort.spec.pilot import PilotFigures
 from retort.spec.verdict import Verdict
 from retort.spec.worth import WorthCheck
 
@@ -156,6 +157,8 @@ class JobResult(StoredModel):
     """Further controls, in the order of the spec; without those that were not trained, which ``extras`` tells of."""
     ensemble: tuple[FurtherTeacherFigures, ...] = ()
     """Further teachers."""
+    pilot: PilotFigures | None = Field(default=None, exclude_if=absent)
+    """What the pilot of the distillation has decided; absent where the spec asks for none."""
     training: TrainingFigures | None = None
     """Null in results from before it was told."""
     control_dropped: str | None = None

@@ -13,10 +13,10 @@ from retort.pipeline import progress, train
 from retort.pipeline.answers import ArmTraining, TrainedArms, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.further import FitArguments, FurtherTraining, train_each
-from retort.spec import JobSpec
+from retort.spec import DistillationSpec, JobSpec
 from retort.spec.arms import ABOUT, ArmName
 from retort.spec.outcome import ExtraOutcome
-from retort.stages.distill import teacher_config, train_config
+from retort.stages.distill import decided_distillation, teacher_config, train_config
 
 if TYPE_CHECKING:
     from retort.training.config import TeacherConfig, TrainConfig
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 after = "repeat"
 extra = True
 
+STOPPED = "the pilot has stopped the distillation, so that there is nothing to compare it with"
 EARLY = "the job was finished early, before this arm was trained"
 NO_PACE = "no control was trained, whose pace says for how many epochs there is time"
 STUDENT_ASSIGNS = "the student assigns its labels itself under this teacher, so that it would be the control again"
@@ -75,6 +76,8 @@ def _why_not(context: Context, arm: ArmName) -> str | None:
     """Return why an arm would show nothing, as only the run can know."""
     if context.finishes_early() or context.needed("distill", TrainedNetwork).finished_early:
         return EARLY
+    if decided_distillation(context) is None:
+        return STOPPED
     if arm == "equal_time" and _longer(context) is None:
         return NO_PACE
     return STUDENT_ASSIGNS if arm == "assignment" and not _teacher_assigns(context) else None
@@ -102,19 +105,26 @@ def _prepared(context: Context, arm: ArmName) -> FitArguments:
 
 
 def _class_weights(context: Context, plan: TrainConfig) -> FitArguments:
-    return FitArguments(dataclasses.replace(plan, class_balance=context.spec.distillation.class_balance))
+    return FitArguments(dataclasses.replace(plan, class_balance=_distillation(context).class_balance))
 
 
 def _assignment(context: Context, plan: TrainConfig) -> FitArguments:
     # Images without labels reach the terms alone, of which there are none.
     teaching = dataclasses.replace(teacher_config(context), further=(), unlabelled=None)
     plan = dataclasses.replace(plan, teaching=teaching, terms=False)
-    return FitArguments(plan, train.weights(context), context.spec.distillation)
+    return FitArguments(plan, train.weights(context), _distillation(context))
+
+
+def _distillation(context: Context) -> DistillationSpec:
+    """Return the student's distillation, without which no arm is trained."""
+    found = decided_distillation(context)
+    assert found is not None, "an arm beside a distillation that was stopped is not trained"
+    return found
 
 
 def _placebo(context: Context, plan: TrainConfig) -> FitArguments:
     """Put a network with nothing to teach in the place of each teacher, without giving it labels to assign anew."""
-    distillation = context.spec.distillation
+    distillation = _distillation(context)
     if not _teacher_assigns(context):
         distillation = distillation.model_copy(update={"assignment": "student"})
     folder, config = context.lasting_folder("placebo"), teacher_config(context)
@@ -160,4 +170,4 @@ def _teacher_assigns(context: Context) -> bool:
 
     names = dict(enumerate(context.inputs.dataset.names))
     plan = train_config(context, Role.CONTROL)
-    return arms.assigns(plan, names, train.weights(context), context.spec.distillation)
+    return arms.assigns(plan, names, train.weights(context), _distillation(context))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from retort import files
 from retort.constants import Role
 from retort.errors import Stopped
-from retort.pipeline import progress
+from retort.pipeline import extension, progress
 from retort.pipeline.answers import DroppedControl, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.extras import Extras
 from retort.pipeline.train import fit
 from retort.spec import JobSpec
-from retort.stages.distill import train_config
+from retort.stages.distill import decided_distillation, train_config
 
 after = "distill"
 extra = True
@@ -34,7 +35,10 @@ def run(context: Context) -> TrainedNetwork | DroppedControl:
     A twin is trained for as many epochs, by the same schedule. A student that was finished early may come from another
     job, which nobody has asked to finish.
     """
-    if context.finishes_early() or context.needed("distill", TrainedNetwork).finished_early:
+    student = context.needed("distill", TrainedNetwork)
+    if decided_distillation(context) is None:
+        return _same(context, student)
+    if context.finishes_early() or student.finished_early:
         return _dropped(context)
     try:
         tried = Extras(context)
@@ -44,6 +48,20 @@ def run(context: Context) -> TrainedNetwork | DroppedControl:
             raise
         return _dropped(context)
     return DroppedControl(dropped=_why(tried), extra=tried.outcomes[-1]) if trained is None else trained
+
+
+def _same(context: Context, student: TrainedNetwork) -> TrainedNetwork:
+    """Return the student as its own control, which its training was to the bit, once more as a file."""
+    context.journal.log("the pilot has stopped the distillation: the student is its own control, trained once")
+    name = f"{Role.CONTROL}.pt"
+    files.atomic_write(context.artifact(name), (context.workdir / student.weights).read_bytes())
+    if context.keeps_last:
+        extension.keep_same(context.workdir)
+    metrics = {key: value for key, value in student.metrics.items() if key.startswith("val/")}
+    published = context.publish(
+        name, Role.CONTROL, epoch=student.best_epoch, metrics=metrics, model=student.model, same_as=student.weights
+    )
+    return student.model_copy(update={"weights": published, "extras": (), "optimisations": ()})
 
 
 def _why(tried: Extras) -> str:

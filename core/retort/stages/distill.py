@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING
 from retort.constants import Role
 from retort.labelling.dataset import data_yaml
 from retort.pipeline import progress, train
-from retort.pipeline.answers import TrainedNetwork
+from retort.pipeline.answers import Piloted, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.extras import for_leaves
+from retort.pipeline.further import FitArguments
 from retort.pipeline.train import fit, network
 from retort.report.foretold import foretell
 from retort.report.sample_epochs import publish_epochs
-from retort.spec import JobSpec
+from retort.spec import DistillationSpec, JobSpec
 from retort.spec.samples import SAMPLES
 
 if TYPE_CHECKING:
     from retort.training.config import TeacherConfig, TrainConfig
 
-after = "train_teacher"
+after = "pilot"
+
+LOWERED = 0.5
+"""Part of its weights that a distillation keeps which a pilot has lowered."""
 
 
 def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job distils
@@ -41,14 +45,40 @@ def run(context: Context) -> TrainedNetwork:
     """Say what the teacher can be worth, train the student, and look at sample images with its checkpoints."""
     tried = for_leaves(context)
     worth = tried("worth of the teacher", partial(foretell, context), None, listed=False)
-    trained = fit(
-        context,
-        dataclasses.replace(train_config(context, Role.STUDENT), teaching=teacher_config(context)),
-        teacher=train.weights(context),
-        distillation=context.spec.distillation,
-    )
+    taught = taught_arguments(context, train_config(context, Role.STUDENT))
+    trained = fit(context, taught.plan, teacher=taught.teacher, distillation=taught.distillation)
     tried(SAMPLES, partial(publish_epochs, context), None, listed=False)
     return trained.model_copy(update={"worth": worth, "extras": (*tried.outcomes, *trained.extras)})
+
+
+def taught_arguments(context: Context, plan: TrainConfig) -> FitArguments:
+    """Return the arguments of a student's training; those of its control where the pilot has stopped the teaching."""
+    distillation = decided_distillation(context)
+    if distillation is None:
+        return FitArguments(plan)
+    return FitArguments(
+        dataclasses.replace(plan, teaching=teacher_config(context)), train.weights(context), distillation
+    )
+
+
+def decided_distillation(context: Context) -> DistillationSpec | None:
+    """Return what the students learn from their teachers; None where the pilot has stopped the distillation."""
+    piloted, given = context.found("pilot", Piloted), context.spec.distillation
+    decision = "go" if piloted is None else piloted.figures.decision
+    if decision == "stopped":
+        return None
+    return lowered(given) if decision == "lowered" else as_specified(given)
+
+
+def as_specified(distillation: DistillationSpec) -> DistillationSpec:
+    """Return *distillation* for a training, which is the same with a pilot before it and without."""
+    return distillation.model_copy(update={"pilot": False})
+
+
+def lowered(distillation: DistillationSpec) -> DistillationSpec:
+    """Return *distillation* with half of each weight, and labels assigned by the student."""
+    losses = tuple(loss.model_copy(update={"weight": LOWERED * loss.weight}) for loss in distillation.losses)
+    return as_specified(distillation).model_copy(update={"losses": losses, "assignment": "student"})
 
 
 def teacher_config(context: Context) -> TeacherConfig:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 from retort.constants import Role
-from retort.pipeline import progress, train
+from retort.pipeline import progress
 from retort.pipeline.answers import Repetitions, SeedRun, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.further import FitArguments, FurtherTraining, train_each
 from retort.spec import JobSpec
-from retort.stages.distill import teacher_config, train_config
+from retort.stages.distill import decided_distillation, taught_arguments, train_config
 
 after = "control"
 extra = True
@@ -39,14 +39,16 @@ def run(context: Context) -> Repetitions:
 
     There are none where the job finishes early.
     """
-    roles = [Role.STUDENT, Role.CONTROL] if context.spec.control else [Role.STUDENT]
+    twins = context.spec.control and decided_distillation(context) is not None
+    roles = [Role.STUDENT, Role.CONTROL] if twins else [Role.STUDENT]
     first = context.spec.training.seed
     seeds = range(first + 1, first + context.spec.training.seeds)
     made = train_each(context, [_training(context, seed, role) for seed in seeds for role in roles])
     if not made.complete:
         context.journal.log("the job finishes early: it is not repeated with other seeds", "warning")
         return Repetitions(dropped=WHY, runs=())
-    return Repetitions(runs=tuple(_pairs(seeds, made.found)), extras=made.outcomes)
+    same = context.spec.control and not twins
+    return Repetitions(runs=tuple(_pairs(seeds, made.found, same=same)), extras=made.outcomes)
 
 
 def _training(context: Context, seed: int, role: Role) -> FurtherTraining:
@@ -68,15 +70,16 @@ def _name(role: Role, seed: int) -> str:
 def _arguments(context: Context, seed: int, role: Role) -> FitArguments:
     wanted = train_config(context, role)
     wanted = dataclasses.replace(wanted, training=wanted.training.model_copy(update={"seed": seed}))
-    if role is not Role.STUDENT:
-        return FitArguments(wanted)
-    plan = dataclasses.replace(wanted, teaching=teacher_config(context))
-    return FitArguments(plan, train.weights(context), context.spec.distillation)
+    return taught_arguments(context, wanted) if role is Role.STUDENT else FitArguments(wanted)
 
 
-def _pairs(seeds: Iterable[int], found: Mapping[str, TrainedNetwork]) -> Iterator[SeedRun]:
-    """Yield what each seed gave; a seed without its student gave nothing to compare."""
+def _pairs(seeds: Iterable[int], found: Mapping[str, TrainedNetwork], *, same: bool) -> Iterator[SeedRun]:
+    """Yield what each seed gave; a seed without its student gave nothing to compare.
+
+    Where a pilot has stopped the distillation, each student is the *same* as its control.
+    """
     for seed in seeds:
         student = found.get(_name(Role.STUDENT, seed))
         if student is not None:
-            yield SeedRun(seed=seed, student=student, control=found.get(_name(Role.CONTROL, seed)))
+            control = student if same else found.get(_name(Role.CONTROL, seed))
+            yield SeedRun(seed=seed, student=student, control=control)

@@ -17,6 +17,7 @@ from retort.spec.advised import AdviceResult
 from retort.spec.arms import ArmFigures
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.outcome import missing
+from retort.spec.pilot import ABOUT_PILOT, PilotFigures
 from retort.spec.result import JobResult, Result
 from retort.spec.worth import WorthCheck
 
@@ -32,6 +33,8 @@ def result_parts(result: Result) -> list[RenderableType]:
         parts += ["", worth_table(result.worth), paragraph(result.worth.sentence)]
     if result.arms:
         parts += ["", arms_table(result.arms), *(paragraph(f"- {one.sentence}") for one in result.arms)]
+    if result.pilot is not None:
+        parts += ["", *pilot_parts(result.pilot)]
     if result.exports:
         parts += ["", export_table(result.exports), *map(paragraph, export_notes(result.exports))]
     if lost := missing(result.extras):
@@ -121,6 +124,20 @@ MOST_CLASSES = 10
 
 def _signed(value: float | None) -> str:
     return "" if value is None else f"{value * 100:+.1f}"
+
+
+def pilot_parts(pilot: PilotFigures) -> list[RenderableType]:
+    """Return the pilot's trainings side by side, and what they have decided."""
+    if not pilot.arms:
+        return [paragraph(pilot.sentence)]
+    columns = (figure("mAP50-95"), figure("less plain"), figure("interval"), Column("what it is", rank=1))
+    table = FittedTable("pilot", *columns)
+    for one in pilot.arms:
+        less = "" if one.difference is None else f"{one.difference * 100:+.1f}"
+        bounds = "" if one.interval is None else f"{one.interval.low * 100:+.1f} to {one.interval.high * 100:+.1f}"
+        table.add_row(one.arm, score(one.map), less, bounds, ABOUT_PILOT[one.arm])
+    told = f"{pilot.epochs} epochs each on {pilot.num_train} training images, measured on {pilot.num_held_apart} others"
+    return [table, paragraph(told), paragraph(pilot.sentence)]
 
 
 def verdict_parts(result: JobResult) -> list[RenderableType]:

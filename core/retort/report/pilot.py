@@ -1,0 +1,73 @@
+"""Decide by a pilot whether a distillation goes on, is lowered, or stops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from retort.report.verdict import NOTHING, Noise, image_interval, points
+from retort.spec.pilot import PilotArm, PilotArmName, PilotDecision, PilotFigures
+from retort.spec.verdict import VerdictInterval
+
+SHARE = 0.1
+"""Part of the job's epochs that each of the short trainings has."""
+FEWEST_EPOCHS = 20
+"""A shorter job has no tenth in which anything is learned."""
+HELD_APART = 0.2
+"""Part of the labelled training images that is measured on."""
+FEWEST_HELD_APART = 20
+"""With fewer no difference could be told from chance."""
+
+
+def pilot_epochs(epochs: int) -> int:
+    """Return the epochs of each short training of a job of so many *epochs*."""
+    return max(2, round(SHARE * epochs))
+
+
+def compared(plain: PilotArm, arm: PilotArm, noise: Noise) -> PilotArm:
+    """Return *arm* with its difference to *plain* and the interval of that, made as a verdict's of one seed is."""
+    difference = arm.map - plain.map
+    return arm.model_copy(update={"difference": difference, "interval": image_interval(difference, noise)})
+
+
+def pays(plain: PilotArm, arm: PilotArm) -> bool:
+    """Return True if *arm* is shown to be better than *plain*."""
+    learned = max(plain.map, arm.map) >= NOTHING
+    return learned and arm.interval is not None and arm.interval.low > 0
+
+
+def next_arm(arms: Sequence[PilotArm]) -> PilotArmName | None:
+    """Return which arm is to be trained after *arms*; None where the decision is made."""
+    order: tuple[PilotArmName, ...] = ("plain", "recipe", "lowered")
+    if len(arms) < 2:
+        return order[len(arms)]
+    return None if pays(arms[0], arms[-1]) or len(arms) == len(order) else order[len(arms)]
+
+
+def decide(arms: Sequence[PilotArm]) -> tuple[PilotDecision, str]:
+    """Return what the measured *arms* decide, and the sentence on it."""
+    plain, *taught = arms
+    last = taught[-1]
+    told = "; ".join(f"the {one.arm}{' one' if one.arm == 'lowered' else ''} {_difference(one)}" for one in taught)
+    if pays(plain, last):
+        if last.arm == "recipe":
+            return "go", f"The pilot lets the distillation go on as specified: {told}."
+        return "lowered", f"The pilot has lowered the distillation: {told}."
+    learned = max(one.map for one in arms) >= NOTHING
+    why = told if learned else f"its networks have hardly learned anything ({told})"
+    return "stopped", f"The pilot has stopped the distillation, which was not shown to pay: {why}."
+
+
+def _difference(arm: PilotArm) -> str:
+    assert arm.difference is not None, "an arm beside plain is compared"
+    return f"{points(arm.difference)} points of mAP50-95 to plain ({_bounds(arm.interval)})"
+
+
+def _bounds(interval: VerdictInterval | None) -> str:
+    if interval is None:
+        return "nothing is known of its noise"
+    return f"{interval.level:.0%} interval {points(interval.low)} to {points(interval.high)}"
+
+
+def skipped(why: str) -> PilotFigures:
+    """Return the figures of a pilot that was not made."""
+    return PilotFigures(decision="skipped", sentence=f"There was no pilot: {why}. The recipe is taught as specified.")
