@@ -33,7 +33,7 @@ STAGES: Mapping[str, tuple[StageKind, ...]] = {
         StageKind("train_teacher", "train the teacher", lambda spec: bool(spec["teacher"].get("train"))),
         StageKind("pseudo_label", "label images", lambda spec: bool(spec.get("pseudo_labels"))),
         StageKind("review", "review by people", _reviews),
-        StageKind("pilot", "try the distillation", lambda spec: bool(spec["distillation"].get("pilot"))),
+        StageKind("pilot", "try the distillation", lambda spec: bool((spec.get("distillation") or {}).get("pilot"))),
         StageKind("distill", "train the student"),
         StageKind("control", "train the control", lambda spec: bool(spec.get("control"))),
         StageKind("repeat", "repeat with other seeds", lambda spec: spec["training"].get("seeds", 1) > 1),

@@ -173,6 +173,7 @@ def spec_text(wanted: FirstSpec, dataset: Dataset) -> str:
         f"  epochs: {wanted.epochs} # passes over the {dataset.num_train} training images",
         f"  imgsz: {wanted.imgsz} # {wanted.why_imgsz}; both networks see squares of this side",
         "  batch: 16 # halve it where memory runs out",
+        "# distillation: {pilot: true} # tried in a tenth of the epochs first, and stopped where it does not pay",
         "control: true # the same student without the teacher: only the difference shows what distillation bought",
         f"exports: [{forms}] # files beside student.pt, each measured after it was made",
         "",

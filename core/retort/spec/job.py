@@ -282,6 +282,10 @@ class JobSpec(InputModel):
         if schedule.warmup_epochs > training.epochs:
             hint = f"at most training.epochs, which is {training.epochs}"
             raise field_error("is longer than the training", at="distillation.schedule.warmup_epochs", hint=hint)
+        if self.distillation.pilot and training.time is not None:
+            hint = "leave training.time out, or the pilot"
+            message = "needs to know the number of epochs beforehand, which training.time leaves open"
+            raise field_error(message, at="distillation.pilot", hint=hint)
         self._agree_on_grids()
         self._share_out()
         self._agree_on_arms()

@@ -154,7 +154,10 @@ class _Pilot:
         return PilotArm(arm=name, map50=found.map50, map=found.map, training_s=training_s), matches[0]
 
     def _trained(self, name: PilotArmName, number: int) -> tuple[Path, float | None]:
-        """Train one arm, unless an earlier attempt has; return its best network and for how long it was trained."""
+        """Train one arm, unless an earlier attempt has; return its network and for how long it was trained.
+
+        It is that of the last epoch: the best one may be the start, which is the same in all arms.
+        """
         context, weights, took = self._context, self._folder / f"{name}.pt", self._folder / f"{name}.json"
         if weights.is_file() and took.is_file():
             return weights, float(took.read_text()) or None
@@ -166,7 +169,8 @@ class _Pilot:
             plan, teacher = dataclasses.replace(plan, teaching=teacher_config(context)), train.weights(context)
         callback = _PilotCallback(context, plan, _prefix(name), self._folder, (number / _MOST_ARMS, 1 / _MOST_ARMS))
         fitted = train.train_network(context, plan, callback, teacher=teacher, distillation=distillation)
-        files.atomic_write(weights, fitted.weights.read_bytes())
+        assert fitted.last is not None, "the last epoch's network is saved with its state"
+        files.atomic_write(weights, fitted.last.read_bytes())
         files.atomic_write(took, repr(fitted.duration_s or 0.0).encode())
         context.saved(0, callback.also_saved())
         return weights, fitted.duration_s

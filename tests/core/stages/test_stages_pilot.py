@@ -13,6 +13,7 @@ from retort.cli.render.results import pilot_parts
 from retort.data.held_apart import choose, hold_apart
 from retort.data.inputs import DatasetInfo, Inputs
 from retort.documents import parse_document
+from retort.errors import SpecError
 from retort.pipeline.answers import Piloted, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.protocol.journal import Journal
@@ -241,3 +242,8 @@ def test_the_terminal_shows_the_trainings_and_the_decision():
     assert "plain" in shown
     assert "recipe" in shown
     assert "The pilot says stopped." in shown
+
+
+def test_a_pilot_needs_to_know_the_epochs_beforehand():
+    with pytest.raises(SpecError, match="beforehand"):
+        spec(training={"time": 1.0})
