@@ -1,8 +1,8 @@
 """Count how often the bound on what a teacher can be worth has held, from finished jobs and measured recipes.
 
 ``python benchmarks/bound.py PATH...``: a path is a ``report.json``, a folder in which they are looked for, or the
-document of ``benchmarks/quality.py``. That has no figures by class: there the bound is the teacher's mAP50-95 less
-plain's of the same seed, which is at most what the classes would give, so a gain within it is within theirs.
+document of ``benchmarks/quality.py``. Where that has no figures by class the bound is the teacher's mAP50-95 less
+plain's of the same seed, which is at most what the classes would give: a gain within it is within theirs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Checked:
 def of_report(path: Path) -> Iterator[Checked]:
     """Yield the bounds of a finished job; none where teacher or control were not measured."""
     document = json.loads(path.read_text(encoding="utf-8"))
-    worth = document["result"].get("worth")
+    worth = document["result"].get("worth") if "verdict" in document else None  # runs keep stages by that name, too
     if worth is None:
         return
     name, gained = document["name"], worth["gained"]
@@ -42,20 +42,41 @@ def of_report(path: Path) -> Iterator[Checked]:
         yield Checked(str(path), name, before["basis"], before["most"], gained, worth["foretold_held"])
 
 
+UNTAUGHT = ("plain", "class_weights", "equal_steps", "pseudo", "equal_time", "long", "placebo", "self")
+"""Arms of ``quality.py`` whose student no teacher teaches, or none that knows more than it."""
+
+
 def of_quality(path: Path) -> Iterator[Checked]:
     """Yield the bounds of each distilled student of ``benchmarks/quality.py``, by plain's end and a quarter of it."""
     document = json.loads(path.read_text(encoding="utf-8"))
-    teacher = document["teacher"]["map50_95"]
-    plain = {run["seed"]: run for run in document["runs"] if run["recipe"] == "plain"}
-    for run in document["runs"]:
-        beside = plain.get(run["seed"])
-        if run["recipe"] == "plain" or beside is None:
+    teachers = {name: one["teacher"] for name, one in document.get("sets", {"": document}).items()}
+    by = {(run.get("set", ""), run["recipe"], run["seed"]): run for run in document["runs"]}
+    for (given, arm, seed), run in by.items():
+        images, colon, what = arm.rpartition(":")
+        beside = by.get((given, f"{images}{colon}plain", seed))
+        if beside is None or what.partition("=")[0] in UNTAUGHT:
             continue
-        gained, quarter = run["map50_95"] - beside["map50_95"], max(1, len(beside["curve"]) // 4)
+        name, gained = " ".join(filter(None, (given, arm, str(seed)))), score(run) - score(beside)
+        quarter = max(1, len(beside["curve"]) // 4)
         early = max(point[1] or 0.0 for point in beside["curve"][:quarter])
-        for basis, reached in (("control", beside["map50_95"]), (f"epoch {quarter}", early)):
-            most = max(0.0, teacher - reached)
-            yield Checked(str(path), f"{run['recipe']} {run['seed']}", basis, most, gained, gained <= most or None)
+        lead = class_lead(teachers[given], beside)
+        for basis, most in (
+            ("control", max(0.0, score(teachers[given]) - score(beside)) if lead is None else lead),
+            (f"epoch {quarter}", max(0.0, score(teachers[given]) - early)),
+        ):
+            yield Checked(str(path), name, basis, most, gained, gained <= most or None)
+
+
+def score(one: dict[str, Any]) -> float:
+    """Return the mAP50-95 by which a run or a teacher is judged."""
+    judged: float = one.get("final", one)["map50_95"]
+    return judged
+
+
+def class_lead(teacher: dict[str, Any], plain: dict[str, Any]) -> float | None:
+    """Return the mean over the classes of the teacher's lead, or 0 where it is behind; None without such figures."""
+    theirs, alone = (one.get("final", {}).get("per_class") for one in (teacher, plain))
+    return fmean(max(0.0, ap - alone.get(name, 0.0)) for name, ap in theirs.items()) if theirs and alone else None
 
 
 def checked(paths: Sequence[Path]) -> list[Checked]:

@@ -55,6 +55,20 @@ def stored(
     }  # fmt: skip
 
 
+def worth(basis: str = "control", gained: float | None = None, **changes: Any) -> dict[str, Any]:
+    """What a teacher can be worth; checked, where it is known what was *gained*."""
+    most = 0.2 if basis != "none" else 0.6
+    one = {"teacher": 0.6, "plain": None if basis == "none" else 0.4, "most": most}
+    checked = {} if gained is None else {"gained": gained, "excess": gained - most, "held": True}
+    return {
+        "most": most, "basis": basis, "interval": {
+            "low": most - 0.05, "high": most + 0.05, "level": 0.95, "num_images": 500, "num_resamples": 200,
+        },
+        "per_class": {name: {**one, **({} if gained is None else {"gained": gained})} for name in ("red", "blue")},
+        "sentence": f"At most {most:+.1f}, by {basis}.", **checked, **changes,
+    }  # fmt: skip
+
+
 _NAMES = {"path": "student.onnx", "format": "onnx", "precision": "fp32"}
 _TOLD = {"reason": None, "hint": None, "files": ["student.onnx"], "calibration": None}
 _STEPS = {"kept": [], "steps": [{"num_kept": 0, "map": 0.44, "map_drop": 0.01}], "sensitivity": []}
@@ -192,6 +206,11 @@ PARTS: dict[str, dict[str, Any]] = {
             "interval": {**INTERVAL, "low": 0.01, "over": "seeds", "number": 3, "seed_noise": None},
         },
     },
+    "a teacher's worth, as foretold": {
+        "worth": worth(gained=0.05, foretold=worth("none"), foretold_held=True)
+    },
+    "a teacher's worth that chance may be above": {"worth": worth(gained=0.25, held=None, interval=None)},
+    "a teacher's worth that was surpassed": {"worth": worth(gained=0.45, held=False)},
     "a verdict without interval": {"verdict": {**VERDICT, "kind": "unknown", "difference": None, "interval": None}},
 }  # fmt: skip
 """What a result may have, or lack, beside its exports."""
@@ -210,6 +229,7 @@ def candidate(weights: str = "yolo11s.pt", verdict: str = "recommended", **chang
         "classes": {"known": 2, "others": 0, "wanted": 2},
         "step": {"alone_s": 1.0, "taught_s": 1.2, "num_steps": 3, "ratio": 1.2},
         "capacity": {"parameters": 3.1, "gflops": 2.5}, "ap_over_student": {"red": 0.1}, "weaker_classes": [],
+        "worth": worth("none"),
         "verdict": verdict, "reasons": ["It is better."], **changes,
     }  # fmt: skip
 

@@ -187,7 +187,7 @@ def test_teachers_are_shown_with_what_advice_has_measured_on_the_chosen_data(
 
     page = small_client.get("/new").text
 
-    for part in ("61.3", f'href="/jobs/{job_id}"', "&lt;i&gt;big&lt;/i&gt;"):
+    for part in ("61.3", '<td class="n">60.0</td>', f'href="/jobs/{job_id}"', "&lt;i&gt;big&lt;/i&gt;"):
         assert part in page
     assert "<i>big</i>" not in page
     assert dict(fields_of(page))["teacher"] == model, "the recommended one is chosen"

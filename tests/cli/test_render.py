@@ -12,11 +12,12 @@ from results import result
 from retort.cli import options, render
 from retort.errors import UserError
 from retort.spec.exported import AnyExport
+from retort.spec.result import parse_result
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from stored_results import EXPORTS
+from stored_results import EXPORTS, advice, candidate, worth
 
 
 def drawn(renderable: object, width: int = 120) -> str:
@@ -39,6 +40,42 @@ def test_the_verdict_that_was_stored_is_told_word_by_word_with_its_caveats():
 
     assert "No difference is shown, says the one judge." in told
     assert "- One seed is no proof." in told
+
+
+def test_what_the_teacher_could_be_worth_stands_class_by_class_beside_what_it_was_and_fits_80_columns():
+    parts = render.result_parts(result(0.6, 0.45, 0.4, worth=worth(gained=0.05)))
+    told = "".join(drawn(part, 80) for part in parts).splitlines()
+
+    assert [line.split() for line in told if line.startswith(("red", "mean"))] == [
+        ["red", "0.6000", "0.4000", "+20.0", "+5.0"], ["mean", "+20.0", "+5.0"],
+    ]  # fmt: skip
+    assert "At most +0.2, by control." in told
+    assert max(map(len, told)) <= 80
+
+
+def test_of_many_classes_those_in_which_the_teacher_leads_most_are_shown_and_the_others_counted():
+    classes = {
+        f"class {n}": {"teacher": 0.5, "plain": 0.5 - n / 100, "most": n / 100, "gained": 0.0} for n in range(14)
+    }
+    parts = render.result_parts(result(worth=worth(gained=0.05, per_class=classes)))
+    told = "".join(drawn(part) for part in parts)
+
+    assert "class 13" in told
+    assert "class 3 " not in told
+    assert "mean, 4 more" in told
+
+
+def test_advice_says_what_each_candidate_can_be_worth_and_what_the_student_reached_alone():
+    plain = {"epochs": 5, "map50": 0.5, "map": 0.3, "per_class": {}}
+    given = advice(candidate(worth=worth("fit", epochs=5)), candidate("old.pt", worth=None))
+    told = drawn(render.result_parts(parse_result({**given, "student": {**given["student"], "plain": plain}}))[0], 160)
+
+    lines = told.splitlines()
+    assert "worth at most" in lines[0]
+    assert [("+20.0" in line, line.split()[0]) for line in lines[2:]] == [
+        (False, "student,"), (True, "yolo11s"), (False, "old"),
+    ]  # fmt: skip
+    assert "0.3000" in lines[2]
 
 
 def test_a_result_from_before_verdicts_is_given_none_now():

@@ -18,7 +18,7 @@ import pytest
 from core.runs import Running, start
 from core.training.pictures import NAMES, draw
 from retort.model_ref import ModelRef
-from retort.protocol.events import ArtifactEvent, FinishedEvent, LogEvent, StageEvent
+from retort.protocol.events import ArtifactEvent, FinishedEvent, LogEvent, MetricEvent, StageEvent
 from retort.report.advice import ATTENTION
 from retort.training import models
 from retort.training.benchmark import FEWEST_STEPS, StepBenchmark
@@ -134,6 +134,28 @@ def test_an_untrained_student_is_not_measured_and_a_registered_model_and_a_broke
     assert "is damaged" in found["candidates"][0]["reasons"][0]
     assert found["recommended"]["weights"] == str(reference)
     assert "The student's mAP is not known" in found["sentence"]
+
+
+def test_a_student_trained_alone_bounds_what_a_teacher_can_add(home: Path, scenes: Path) -> None:
+    student = {"model": "yolo26n", "weights": None}
+    running = ask(home, scenes, student=student, candidates=["knows.pt", "coco.pt"], student_epochs=1)
+
+    found = advice(running)
+    plain, (knows, coco) = found["student"]["plain"], found["candidates"]
+    assert (plain["epochs"], found["student"]["map"]) == (1, None)
+    worth = knows["worth"]
+    assert (worth["basis"], worth["epochs"]) == ("fit", 1)
+    assert {name: one["plain"] for name, one in worth["per_class"].items()} == {
+        name: scores["ap"] for name, scores in plain["per_class"].items()
+    }
+    leads = [max(0.0, one["teacher"] - one["plain"]) for one in worth["per_class"].values()]
+    assert worth["most"] == pytest.approx(sum(leads) / len(leads))
+    assert 0 < worth["interval"]["low"] <= worth["most"] <= worth["interval"]["high"]
+    assert worth["sentence"] in knows["reasons"]
+    assert "worth" not in coco, "it knows none of the classes"
+    assert "is not known" not in found["sentence"]
+    trained = [event for event in running.said() if isinstance(event, MetricEvent) and event.role == "control"]
+    assert [event.step for event in trained] == [0, 1]
 
 
 def test_networks_are_measured_on_the_same_images_and_compared_with_the_first(
