@@ -97,3 +97,6 @@ HEATMAPS = "heatmaps/"
 
 MAP50 = "val/mAP50"
 MAP = "val/mAP50-95"
+
+PSEUDO_LABELLED = "pseudo-labelled.txt"
+"""In the folder of a training's data: the names of its pseudo-labelled images, without their endings."""

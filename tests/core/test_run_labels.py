@@ -183,7 +183,7 @@ def decisions(proposals: ReviewSet) -> tuple[ImageDecision, ...]:
 def test_it_goes_on_elsewhere_with_what_was_decided(wait: Wait, done: Ended):
     assert done.code == 0, done.log()
     told = [event.stage for event in done.said() if isinstance(event, StageEvent)]
-    assert told == ["review", "distill", "control", "evaluate", "report"]
+    assert told == ["review", "distill", "control", "arms", "evaluate", "report"]
     reviewed = Reviewed.model_validate_json((done.workdir / "artifacts/pseudo-labels-reviewed.json").read_bytes())
     accepted, rejected, edited = wait.proposals().pictures
     by = {one.image: one for one in reviewed.pictures}
@@ -207,6 +207,21 @@ def test_the_result_has_the_precision_of_what_people_saw_with_its_interval(wait:
     html = (done.workdir / "artifacts/report.html").read_text()
     assert "Labels by the teacher" in html
     assert f"n = {shares['total']}" in html
+
+
+def test_what_the_labels_brought_is_told_by_an_arm_of_as_many_steps(done: Ended):
+    last = done.said()[-1]
+    assert isinstance(last, FinishedEvent)
+    found = last.result.model_dump(mode="json")
+    assert [one["arm"] for one in found["arms"]] == ["labelled_only"]
+    assert [one["part"] for one in found["verdict"]["parts"]] == ["pseudo_labels", "terms", "whole"]
+    kept = answers(done.workdir)
+    (arm,), control = kept["arms"].runs, kept["control"]
+    assert (arm.network.epochs, arm.network.batch) == (control.epochs, control.batch)
+    told = [event.message for event in done.said() if isinstance(event, LogEvent)]
+    assert "12 labelled images make up epochs of 19" in told
+    html = (done.workdir / "artifacts/report.html").read_text()
+    assert "What brought what" in html
 
 
 def context(running: Ended, **results: object) -> Iterator[Context]:

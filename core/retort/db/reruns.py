@@ -17,6 +17,7 @@ from retort.db.models import JobRow
 from retort.errors import CannotExtend
 from retort.protocol.workdir import ENDED
 from retort.spec import AnySpec, digest, merge, parse_spec
+from retort.spec.arms import SOURCES
 from retort.states import TERMINAL, JobState
 
 _HIGHEST = 2**31 - 1
@@ -136,7 +137,7 @@ def extend(session: Session, job_id: str, wanted: MoreEpochs, terms: RerunTerms)
         "name": parent.spec["name"] if before is None else before["name"],
         "epochs": [*(() if before is None else before["epochs"]), ended],
     }
-    patch: dict[str, Any] = {"training": {"epochs": ended + wanted.epochs}}
+    patch: dict[str, Any] = {"training": {"epochs": ended + wanted.epochs}, "arms": []}
     if wanted.name is not None:
         patch["name"] = wanted.name
     spec = parse_spec(merge(parent.spec, patch))
@@ -173,7 +174,7 @@ def _unextendable(spec: Mapping[str, Any], result: Mapping[str, Any]) -> str | N
     if spec.get("task", "distill") != "distill":
         return "it is not a distillation"
     training, ran = spec["training"], result.get("training") or {}
-    if training["seeds"] > 1 or spec["arms"]:
+    if training["seeds"] > 1 or set(spec["arms"]) - set(SOURCES):
         return "it has further seeds or arms, whose last states are not kept"
     if training["time"] is not None:
         return "training.time bounds it, which would end what is added at once"

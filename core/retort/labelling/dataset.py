@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from retort.constants import PSEUDO_LABELLED
 from retort.documents import parse_document
 from retort.pipeline.context import ARTIFACTS, Context
 from retort.review.models import LABELS, REVIEWED, Box, Labelled, PseudoLabels, Reviewed, effective_labels
@@ -21,7 +22,7 @@ def data_yaml(context: Context) -> Path:
     """Return the training ``data.yaml``, rewritten where there are pseudo-labels.
 
     Beside ``images/train`` and ``labels/train`` there may be ``ignore/train``: in the same form, for some images, boxes
-    that are neither labels nor background.
+    that are neither labels nor background. A list names the pseudo-labelled images.
     """
     labelled = _labelled(context)
     if labelled is None:
@@ -42,6 +43,11 @@ def data_yaml(context: Context) -> Path:
     changed = {**description, "path": str(folder), "digest": digest}
     target.write_text(yaml.safe_dump(changed, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return target
+
+
+def num_pseudo_labelled(context: Context) -> int:
+    """Return how many images student and control are trained on beside the data set's."""
+    return len(_labelled(context) or ())
 
 
 def _labelled(context: Context) -> tuple[Labelled, ...] | None:
@@ -65,18 +71,20 @@ def _link(source: Path, target: Path) -> None:
 def _add(folder: Path, pictures: Sequence[tuple[Labelled, Path]], numbers: Mapping[str, int]) -> None:
     """Put each picture beside the data set's, under a name that none of those has."""
     images, labels, ignore = (folder / kind / "train" for kind in ("images", "labels", "ignore"))
-    taken = {path.stem.casefold() for path in images.iterdir()}
+    taken, added = {path.stem.casefold() for path in images.iterdir()}, []
     for picture, file in pictures:
         stem, number = f"{PREFIX}{picture.image}", 1
         while stem.casefold() in taken:
             number += 1
             stem = f"{PREFIX}{picture.image}-{number}"
         taken.add(stem.casefold())
+        added.append(stem)
         (images / f"{stem}{file.suffix.lower()}").symlink_to(file)
         (labels / f"{stem}.txt").write_text(_lines(picture.boxes, numbers))
         if picture.ignored:
             ignore.mkdir(parents=True, exist_ok=True)
             (ignore / f"{stem}.txt").write_text(_lines(picture.ignored, numbers))
+    (folder / PSEUDO_LABELLED).write_text("\n".join(added), encoding="utf-8")
 
 
 def _lines(boxes: Sequence[Box], numbers: Mapping[str, int]) -> str:

@@ -10,6 +10,7 @@ from retort.constants import Role
 from retort.files import atomic_write
 from retort.protocol.workdir import LAST
 from retort.spec import AnySpec, JobSpec
+from retort.spec.arms import SOURCES
 
 if TYPE_CHECKING:
     from retort.training.config import TrainConfig
@@ -20,9 +21,12 @@ _ROLES = (Role.STUDENT, Role.CONTROL)
 def extendable(spec: AnySpec) -> bool:
     """Return True for a job whose last states are kept.
 
-    It trains student and control alone, and nothing but epochs bounds them.
+    It trains student and control alone, and nothing but epochs bounds them. Arms that tell what further images brought
+    do not count: an extension is made without them.
     """
-    return isinstance(spec, JobSpec) and spec.training.seeds == 1 and not spec.arms and spec.training.time is None
+    if not isinstance(spec, JobSpec) or set(spec.arms) - set(SOURCES):
+        return False
+    return spec.training.seeds == 1 and spec.training.time is None
 
 
 def keep(workdir: Path, plan: TrainConfig) -> None:

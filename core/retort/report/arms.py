@@ -33,6 +33,16 @@ _SHOWS: dict[ArmName, dict[Kind, str]] = {
         "none": "It is not shown that the time is better spent on distillation than on a longer training.",
         "loss": "The time is better spent on a longer training without a teacher.",
     },
+    "labelled_only": {
+        "gain": "The teacher's labels and the distillation terms together give more than the labelled images alone.",
+        "none": "It is not shown that the teacher's labels and the terms give more than the labelled images alone.",
+        "loss": "The labelled images alone give more than with the teacher's labels and the distillation terms.",
+    },
+    "without_unlabelled": {
+        "gain": "The unlabelled images add to what distillation on the labelled ones gives.",
+        "none": "It is not shown that the unlabelled images add to distillation on the labelled ones.",
+        "loss": "Distillation on the labelled images alone gives more than with the unlabelled ones.",
+    },
 }
 _NOTHING_LEARNED = "Neither has learned enough to be compared."
 

@@ -20,7 +20,7 @@ pre {{ overflow-x: auto; background: #f4f4f4; padding: 1rem; }}</style></head>
 <body>
 <h1>{name}</h1>
 <p><strong>{sentence}</strong></p>
-{caveats}<p>The full report could not be made; this page has its figures.</p>
+{caveats}{parts}<p>The full report could not be made; this page has its figures.</p>
 <h2>Who reached what</h2>
 {roles}
 {arms}{pilot}<h2>Exports</h2>
@@ -38,11 +38,13 @@ def plain_page(name: str, judged: Verdict, result: JobResult) -> str:
     """Return a page with the verdict, the figures and the whole result."""
     roles = [(role, _points(found.map50), _points(found.map), found.model) for role, found in result.roles.known()]
     arms = [(one.arm, _points(one.figures.map50), _points(one.figures.map), one.sentence) for one in result.arms]
+    parts = [(one.part, one.network, one.less, _points(one.difference), one.sentence) for one in judged.parts]
     exports = [(export.path, export.status.replace("_", " "), export.reason or "") for export in result.exports]
     return _PAGE.format(
         name=escape(name),
         sentence=escape(judged.sentence),
         caveats=_list(judged.caveats) if judged.caveats else "",
+        parts=_table(("brought by", "network", "less", "points", "what it shows"), parts) if parts else "",
         roles=_table(("role", "mAP50", "mAP50-95", "model"), roles),
         arms=f"<h2>Further arms</h2>\n{_table(('arm', 'mAP50', 'mAP50-95', 'what it shows'), arms)}\n" if arms else "",
         pilot="" if result.pilot is None else f"<h2>The pilot</h2>\n<p>{escape(result.pilot.sentence)}</p>\n",

@@ -11,7 +11,7 @@ from retort.constants import MAP, Role
 from retort.spec.exported import MeasuredExport
 from retort.spec.figures import GapClosed, SeedStatistics
 from retort.spec.result import JobResult, TrainingFigures
-from retort.spec.verdict import Kind, Resampled, Verdict, VerdictInterval
+from retort.spec.verdict import Kind, Resampled, Verdict, VerdictInterval, VerdictPart
 
 SEED_NOISE = 0.011
 """Networks that differ by their seed alone and have learnt to their end: standard deviation of the difference."""
@@ -133,8 +133,8 @@ def gap_closed(over: SeedStatistics | None, teacher: float | None) -> float | No
     return over.difference.mean / gap if gap >= max(_CLEARLY, 2 * over.control.deviation) else None
 
 
-def verdict(result: JobResult, noise: Noise) -> Verdict:
-    """Judge the result of a run, once, at its end."""
+def against_control(result: JobResult, noise: Noise) -> tuple[float | None, VerdictInterval | None]:
+    """Return student less control in mAP50-95 with its interval; None without a control."""
     over = None if result.seeds is None else result.seeds.statistics.map
     difference = interval = None
     if over is not None:
@@ -144,16 +144,36 @@ def verdict(result: JobResult, noise: Noise) -> Verdict:
         interval = image_interval(difference, noise)
     if result.pilot is not None and result.pilot.decision == "stopped":
         interval = None  # the difference of a network to itself
-    kind, sentence = _against_control(result, difference, interval, noise)
+    return difference, interval
+
+
+def verdict(result: JobResult, noise: Noise, parts: Sequence[VerdictPart] = ()) -> Verdict:
+    """Judge the result of a run, once, at its end.
+
+    Where *parts* tell what labels, images and terms brought, the sentence names them too: labels first, which student
+    and control have alike, then student against control, then what that is made of.
+    """
+    over = None if result.seeds is None else result.seeds.statistics.map
+    difference, interval = against_control(result, noise)
+    kind, sentence = _against_control(result, difference, interval, noise, parts)
+    before = [one.sentence for one in parts if one.part == "pseudo_labels"]
+    inside = [one for one in parts if one.part in {"terms", "unlabelled"} and not _is_verdicts(one)]
+    sentence = " ".join([*before, sentence])
     if lost := _below_start(result):
         kind, sentence = "loss", f"{lost} {sentence}"
     share = gap_closed(over, None if result.roles.teacher is None else result.roles.teacher.map)
     if share is not None and kind == "gain":
         sentence += f" That is {share * 100:.0f}\N{NO-BREAK SPACE}% of the gap to the teacher."
+    sentence = " ".join([sentence, *(one.sentence for one in inside)])
     return Verdict(
-        kind=kind, sentence=sentence, difference=difference, interval=interval,
+        kind=kind, parts=tuple(parts), sentence=sentence, difference=difference, interval=interval,
         gap_closed=share if kind == "gain" else None, caveats=tuple(_caveats(result, noise, interval)),
     )  # fmt: skip
+
+
+def _is_verdicts(part: VerdictPart) -> bool:
+    """Return True if a part is student less control, which the verdict's own sentence tells."""
+    return (part.network, part.less) == (Role.STUDENT, Role.CONTROL)
 
 
 def with_verdict(result: JobResult, judged: Verdict) -> JobResult:
@@ -171,8 +191,9 @@ def _first(result: JobResult) -> float:
 
 
 def _against_control(
-    result: JobResult, difference: float | None, interval: VerdictInterval | None, noise: Noise
-) -> tuple[Kind, str]:
+    result: JobResult, difference: float | None, interval: VerdictInterval | None, noise: Noise,
+    parts: Sequence[VerdictPart],
+) -> tuple[Kind, str]:  # fmt: skip
     roles = result.roles
     if roles.control is None or difference is None:
         why = result.control_dropped or "no control was trained"
@@ -188,7 +209,10 @@ def _against_control(
     if result.pilot is not None and result.pilot.decision == "stopped":
         return "none", f"Nothing was distilled: the student is its undistilled control. {result.pilot.sentence}"
     kind = kind_of(interval)
-    says = {"gain": "Distillation gained", "loss": "Distillation did not help:"}.get(kind, "No difference is shown:")
+    terms = any(one.part == "terms" and _is_verdicts(one) for one in parts)
+    who = "The distillation terms" if terms else "Distillation"
+    none = "It is not shown that the distillation terms help:" if terms else "No difference is shown:"
+    says = {"gain": f"{who} gained", "loss": f"{who} did not help:"}.get(kind, none)
     against = f"{points(difference)} points of mAP50-95 against the undistilled control"
     return kind, f"{says} {against}, {_shown(result, interval, noise)}."
 
@@ -350,7 +374,8 @@ def _on_extension(training: TrainingFigures | None) -> list[str]:
 
 def _on_data(result: JobResult, noise: Noise) -> list[str]:
     found, dataset = [], result.dataset
-    if more := result.unlabelled:
+    told_apart = any(one.arm == "without_unlabelled" for one in result.arms)
+    if (more := result.unlabelled) and not told_apart:
         found.append(
             f"The student also saw {more.num_images} unlabelled images, which its control never saw: "
             "the difference includes what they bought."

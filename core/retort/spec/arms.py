@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from retort.schema import StoredModel, distinct
+from retort.schema import StoredModel, distinct, without_default
 from retort.spec.figures import TrainedFigures
 from retort.spec.verdict import Kind, Resampled, VerdictInterval
 
-ArmName = Literal["class_weights", "assignment", "placebo", "equal_time"]
+ArmName = Literal["class_weights", "assignment", "placebo", "equal_time", "labelled_only", "without_unlabelled"]
+
+
+def _each_once(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema that none is listed twice, and leave out a default that depends on other fields."""
+    schema["uniqueItems"] = True
+    without_default(schema)
+
 
 Arms = Annotated[
     tuple[ArmName, ...],
-    Field(strict=False, max_length=4, json_schema_extra={"uniqueItems": True}),
+    Field(strict=False, max_length=6, json_schema_extra=_each_once),
     AfterValidator(distinct),
 ]
 
@@ -23,8 +31,29 @@ ABOUT: dict[ArmName, str] = {
     "assignment": "the control, with labels assigned by the teacher as in the student, and no distillation terms",
     "placebo": "the student, distilled in full from a network that has nothing to teach it",
     "equal_time": "the control, trained for as long as the student took",
+    "labelled_only": "the control, trained on the labelled images alone, for as many optimizer steps",
+    "without_unlabelled": "the student, distilled on the labelled images alone, without the unlabelled ones",
 }
 """What each of them is."""
+SOURCES: tuple[ArmName, ...] = ("labelled_only", "without_unlabelled")
+"""Those that tell what further images brought from what the terms brought; a spec that leaves ``arms`` out has them."""
+_FIRST = frozenset({"student", "distillation", "training", "control", "exports", "tracking", "resources"})
+"""Fields that a stored spec has had since before there were arms: it has all fields written out."""
+
+
+def by_default(document: Mapping[str, Any]) -> tuple[ArmName, ...]:
+    """Return the arms of a spec's *document* that leaves them out.
+
+    A stored spec from before there were arms has none, as it meant.
+    """
+    if document.get("control", True) is not True or document.keys() >= _FIRST:
+        return ()
+    data, training = document.get("data"), document.get("training")
+    if isinstance(training, Mapping) and training.get("fraction", 1) != 1:
+        return ()  # of which the labelled images would be another part
+    further = isinstance(data, Mapping) and data.get("unlabelled") is not None
+    asked = {"labelled_only": document.get("pseudo_labels") is not None, "without_unlabelled": further}
+    return tuple(arm for arm in SOURCES if asked[arm])
 
 
 class MeasuredArm(StoredModel):
@@ -40,6 +69,8 @@ class MeasuredArm(StoredModel):
     """Seconds of its training, over all attempts."""
     resampled: Resampled | None = None
     """Student less this arm over other choices of the images; null where that failed."""
+    resampled_control: Resampled | None = None
+    """Control less this arm over other choices of the images, of arms that tell what further images brought."""
 
 
 class ArmFigures(StoredModel):

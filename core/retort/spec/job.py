@@ -12,7 +12,7 @@ from retort import dataset_ref
 from retort.constants import MODEL_NAMES, NMS_FREE
 from retort.exports import EXPORT_FORMATS, AnyExport
 from retort.schema import InputModel, LocalPath, field_error
-from retort.spec.arms import Arms
+from retort.spec.arms import Arms, by_default
 from retort.spec.distillation import DistillationSpec, preset
 from retort.spec.networks import StudentSpec, TeacherTraining, WeightsFile
 from retort.spec.training import LEARNING_RATE, MOMENTUM, Side, TrainingSpec
@@ -248,7 +248,9 @@ class JobSpec(InputModel):
     arms: Arms = ()
     """Further controls, each of which differs from the control in one thing alone: ``class_weights``, the recipe's
     weights of the classes; ``assignment``, labels assigned by the teacher; ``placebo``, all of the distillation, from
-    a network that has nothing to teach; ``equal_time``, as much time as the student took."""
+    a network that has nothing to teach; ``equal_time``, as much time as the student took; ``labelled_only``, without
+    the pseudo-labelled images; and the student ``without_unlabelled`` images. Left out, it is the last two where there
+    are such images and a control, else none."""
     exports: Annotated[tuple[AnyExport, ...], Field(strict=False)] = Field(
         default=(EXPORT_FORMATS["onnx"](),), max_length=16, json_schema_extra={"default": [{"format": "onnx"}]}
     )
@@ -264,6 +266,8 @@ class JobSpec(InputModel):
         """Let the recipe fill in the head's learning rate, which stands in another section."""
         if not isinstance(value, dict):
             return value
+        if "arms" not in value and (arms := by_default(value)):
+            value = {**value, "arms": arms}
         training, distillation = value.get("training", {}), value.get("distillation", {})
         if not isinstance(training, dict) or training.get("head_lr_multiplier") is not None:
             return value
@@ -308,6 +312,14 @@ class JobSpec(InputModel):
             "equal_time": (
                 self.training.time is not None,
                 "training.time is set, by which student and control have equal time already",
+            ),
+            "labelled_only": (
+                self.pseudo_labels is None or self.training.fraction < 1,
+                "there are no pseudo_labels, or training.fraction leaves images out, so that steps are not equal",
+            ),
+            "without_unlabelled": (
+                self.data.unlabelled is None,
+                "there is no data.unlabelled, so that it would be the student again",
             ),
         }
         for index, arm in enumerate(self.arms):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Literal
+
+from pydantic import Field
 
 from retort.schema import StoredModel
 
@@ -45,12 +48,35 @@ class VerdictInterval(StoredModel):
     where the interval is widened by it."""
 
 
+PartName = Literal["pseudo_labels", "terms", "unlabelled", "whole"]
+"""What brought a part: labels of the teacher, distillation terms, images without labels, or all of these."""
+
+
+class VerdictPart(StoredModel):
+    """One of the parts that the whole is made of: the difference of two networks that differ in it."""
+
+    part: PartName
+    """What brought it."""
+    network: str
+    """The network that has it: a role or an arm."""
+    less: str
+    """The network that has it not."""
+    difference: float
+    """The first less the second in mAP50-95; of the first seed, but for student less control, as in ``difference``."""
+    interval: VerdictInterval | None
+    """Of the difference; null where nothing is known of its noise."""
+    kind: Kind
+    """``gain`` and ``loss`` only where the interval has no zero in it."""
+    sentence: str
+    """What the difference shows."""
+
+
 class Verdict(StoredModel):
     """The one judgement of a job, made once at its end; everything that shows a result shows this."""
 
     kind: Kind
-    """``gain`` and ``loss`` only where the interval has no zero in it; ``loss`` too for a student that ends below the
-    weights it began with."""
+    """Of student against control. ``gain`` and ``loss`` only where the interval has no zero in it; ``loss`` too for a
+    student that ends below the weights it began with."""
     sentence: str
     """The same in words."""
     difference: float | None = None
@@ -61,5 +87,8 @@ class Verdict(StoredModel):
     gap_closed: float | None = None
     """The difference as a share of teacher less control. Null where it may not be told: it takes several seeds, an
     interval without zero, and a teacher clearly better than the control and no weaker than the student."""
+    parts: tuple[VerdictPart, ...] = Field(default=(), exclude_if=operator.not_)
+    """What labels of the teacher, images without labels and distillation terms brought, each for itself; absent where no
+    arm tells them apart."""
     caveats: tuple[str, ...]
     """What puts it in its place."""

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retort.constants import Role
+from retort.labelling.dataset import num_pseudo_labelled
 from retort.pipeline import progress, train
 from retort.pipeline.answers import ArmTraining, TrainedArms, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.further import FitArguments, FurtherTraining, train_each
-from retort.spec import DistillationSpec, JobSpec
+from retort.spec import DataSpec, DistillationSpec, JobSpec
 from retort.spec.arms import ABOUT, ArmName
 from retort.spec.outcome import ExtraOutcome
 from retort.stages.distill import decided_distillation, teacher_config, train_config
@@ -27,6 +28,7 @@ extra = True
 STOPPED = "the pilot has stopped the distillation, so that there is nothing to compare it with"
 EARLY = "the job was finished early, before this arm was trained"
 NO_PACE = "no control was trained, whose pace says for how many epochs there is time"
+NO_LABELS = "no image was labelled by the teacher, so that it would be the control again"
 STUDENT_ASSIGNS = "the student assigns its labels itself under this teacher, so that it would be the control again"
 
 
@@ -47,6 +49,8 @@ def _cost(spec: JobSpec, arm: ArmName) -> float:
         "assignment": progress.distilling(spec),
         "placebo": progress.plain(spec) + taught,
         "equal_time": progress.distilling(spec),
+        "labelled_only": progress.plain(spec),
+        "without_unlabelled": progress.distilling(spec.model_copy(update={"data": _without_unlabelled(spec)})),
     }
     return costs[arm]
 
@@ -76,6 +80,8 @@ def _why_not(context: Context, arm: ArmName) -> str | None:
     """Return why an arm would show nothing, as only the run can know."""
     if context.finishes_early() or context.needed("distill", TrainedNetwork).finished_early:
         return EARLY
+    if arm == "labelled_only":  # which no distillation comes into
+        return None if num_pseudo_labelled(context) else NO_LABELS
     if decided_distillation(context) is None:
         return STOPPED
     if arm == "equal_time" and _longer(context) is None:
@@ -98,6 +104,7 @@ def _training(context: Context, arm: ArmName) -> FurtherTraining:
 def _prepared(context: Context, arm: ArmName) -> FitArguments:
     makers: dict[ArmName, Callable[[Context, TrainConfig], FitArguments]] = {
         "class_weights": _class_weights, "assignment": _assignment, "placebo": _placebo, "equal_time": _equal_time,
+        "labelled_only": _labelled_only, "without_unlabelled": _student_without_unlabelled,
     }  # fmt: skip
     context.journal.log(f"the arm {arm}: {ABOUT[arm]}")
     plan = dataclasses.replace(train_config(context, Role.CONTROL), watched=False)
@@ -154,6 +161,28 @@ def _equal_time(context: Context, plan: TrainConfig) -> FitArguments:
     return FitArguments(dataclasses.replace(plan, epochs=epochs, training=plan.training.model_copy(
         update={"epochs": epochs, "patience": 0}
     )))  # fmt: skip
+
+
+def _labelled_only(context: Context, plan: TrainConfig) -> FitArguments:
+    """Leave the pseudo-labelled images out, and go through the labelled ones as often as gives as many steps.
+
+    Epochs, schedule and measurements stay the control's: in each epoch every labelled image is there several times,
+    augmented differently. With epochs of its own length it would learn for a fraction of the control's steps, and that
+    would count for what the labels brought.
+    """
+    samples = context.inputs.dataset.num_train + num_pseudo_labelled(context)
+    data = context.inputs.data_yaml
+    context.journal.log(f"{context.inputs.dataset.num_train} labelled images make up epochs of {samples}")
+    return FitArguments(dataclasses.replace(plan, data_yaml=data, samples=samples, mixture=None))
+
+
+def _student_without_unlabelled(context: Context, plan: TrainConfig) -> FitArguments:
+    teaching = dataclasses.replace(teacher_config(context), unlabelled=None)
+    return FitArguments(dataclasses.replace(plan, teaching=teaching), train.weights(context), _distillation(context))
+
+
+def _without_unlabelled(spec: JobSpec) -> DataSpec:
+    return spec.data.model_copy(update={"unlabelled": None})
 
 
 def _longer(context: Context) -> int | None:

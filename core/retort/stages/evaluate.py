@@ -21,7 +21,7 @@ from retort.report.foretold import spread
 from retort.report.judged import publish_curves, publish_mistakes
 from retort.report.mistakes import SCORE_FROM
 from retort.spec import FurtherTeacher, JobSpec
-from retort.spec.arms import ABOUT, MeasuredArm
+from retort.spec.arms import ABOUT, SOURCES, MeasuredArm
 from retort.spec.curves import CURVES
 from retort.spec.figures import (
     FurtherTeacherFigures,
@@ -177,20 +177,24 @@ def _measured_arms(
 def _arm(
     context: Context, one: ArmTraining, found: Mapping[str, Any], matches: Mapping[str, Matches], tried: Extras
 ) -> MeasuredArm:
-    resampled = tried(
-        f"resampling of the images for {one.arm}", partial(_resampled, context, matches, one.arm), None, listed=False
-    )
+    def apart(network: Role) -> Resampled | None:
+        make = partial(_resampled, context, matches, one.arm, network)
+        return tried(f"resampling of the images for {network} and {one.arm}", make, None, listed=False)
+
     return MeasuredArm(
         arm=one.arm, figures=TrainedFigures.model_validate(found), path=Path(one.network.weights).name,
-        training_s=one.network.duration_s, resampled=resampled,
+        training_s=one.network.duration_s, resampled=apart(Role.STUDENT),
+        resampled_control=apart(Role.CONTROL) if one.arm in SOURCES else None,
     )  # fmt: skip
 
 
-def _resampled(context: Context, matches: Mapping[str, Matches], other: str) -> Resampled | None:
-    """Return how far the difference of the student and *other* depends on the validation images."""
+def _resampled(
+    context: Context, matches: Mapping[str, Matches], other: str, network: str = Role.STUDENT
+) -> Resampled | None:
+    """Return how far the difference of *network* and *other* depends on the validation images."""
     from retort.training.bootstrap import resample
 
-    ours, theirs = matches.get(Role.STUDENT), matches.get(other)
+    ours, theirs = matches.get(network), matches.get(other)
     if ours is None or theirs is None:
         return None
     context.heartbeat.beat("setup")

@@ -18,6 +18,7 @@ from retort.report import charts, samples
 from retort.report.arms import judged as judged_arms
 from retort.report.health import HealthReport, health_report
 from retort.report.html import render
+from retort.report.parts import parts
 from retort.report.plain import plain_page
 from retort.report.result import bare, extras, manifest, outcome
 from retort.report.samples import Gallery
@@ -117,7 +118,8 @@ def _worth(context: Context, result: JobResult, curves: Curves) -> WorthCheck | 
 
 
 def _judged(context: Context, result: JobResult, curves: Curves) -> Verdict:
-    return verdict(result, noise(context, curves))
+    known = noise(context, curves)
+    return verdict(result, known, parts(result, context.needed("evaluate", Evaluated).arms, curves, known))
 
 
 def _manifest(context: Context, result: JobResult) -> Manifest:

@@ -146,6 +146,8 @@ def identity_of(
     chosen["definition"] = None if plan.definition is None else sha256_of(plan.definition)
     if plan.class_balance or not plan.terms:
         chosen["arm"] = [plan.class_balance, plan.terms]
+    if plan.samples is not None or plan.mixture is not None:
+        chosen["samples"] = [plan.samples, None if plan.mixture is None else asdict(plan.mixture)]
     if plan.extended:
         chosen["extended"] = list(plan.extended)
     chosen["teaching"] = _teaching(plan.teaching)

@@ -96,6 +96,18 @@ class Cycle:
         return self.length - (self.ends - epoch)
 
 
+@dataclass(frozen=True, slots=True)
+class MixtureConfig:
+    """How labelled and pseudo-labelled images share the batches."""
+
+    share: float = 0.0
+    """Of a batch that is labelled at least; never less than among all images."""
+    burn_in: int = 0
+    """Epochs on labelled images alone, at the beginning."""
+    ramp: int = 0
+    """Epochs after that in which the share of pseudo-labelled images grows."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Configuration of one training, distilled or plain."""
@@ -128,6 +140,10 @@ class TrainConfig:
     """Compute the terms of the distillation; without them a teacher assigns labels, and does nothing else."""
     class_balance: float = 0.0
     """How far rare classes are raised in the task's class loss, as ``class_balance`` of a loss raises them in it."""
+    samples: int | None = None
+    """Samples of an epoch, where images are repeated to make up as many; None is one of each image."""
+    mixture: MixtureConfig | None = None
+    """Where pseudo-labelled images do not simply stand among the others."""
     extended: tuple[int, ...] = ()
     """Epochs after which the trainings ended that this one goes on from, the first one's first; none begins anew."""
 

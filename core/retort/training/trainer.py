@@ -425,6 +425,8 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         """Build Ultralytics' optimizer with a separate learning rate for the head."""
         if self.plan.extended:  # auto chooses by the number of steps, which was the first training's
             kwargs["iterations"] = kwargs["iterations"] // self.epochs * self.plan.extended[0]
+        if self.plan.samples is not None:  # which upstream counts by the images there are
+            kwargs["iterations"] = math.ceil(self.plan.samples / max(self.batch_size, self.args.nbs)) * self.epochs
         built = super().build_optimizer(model, *args, **kwargs)
         head = self.student.model[-1]
         return optim.multiply_head(built, head, self.plan.training.head_lr_multiplier or 1.0)

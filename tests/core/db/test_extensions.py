@@ -131,6 +131,12 @@ def test_a_job_whose_comparison_would_not_be_fair_cannot_be_extended(
     assert "clone" in str(refused.value.hint)
 
 
+def test_an_extension_leaves_out_the_arms_that_tell_what_further_images_brought(shop: Shop):
+    parent = ends(shop, specified(shop, pseudo_labels={"path": "/more"}))
+    assert shop.job(parent).spec["arms"] == ["labelled_only"]
+    assert shop.job(extended(shop, parent).job_id).spec["arms"] == []
+
+
 def test_a_job_without_control_is_extended_as_it_is(shop: Shop):
     assert extended(shop, ends(shop, specified(shop, control=False), control=None)).created
 

@@ -19,6 +19,7 @@ from retort.spec.evaluated import EvaluationResult
 from retort.spec.outcome import missing
 from retort.spec.pilot import ABOUT_PILOT, PilotFigures
 from retort.spec.result import JobResult, Result
+from retort.spec.verdict import VerdictPart
 from retort.spec.worth import WorthCheck
 
 
@@ -140,9 +141,22 @@ def pilot_parts(pilot: PilotFigures) -> list[RenderableType]:
     return [table, paragraph(told), paragraph(pilot.sentence)]
 
 
+def parts_table(parts: Sequence[VerdictPart]) -> list[RenderableType]:
+    """Return the table of what brought what, if an arm tells it apart."""
+    if not parts:
+        return []
+    table = FittedTable("brought by", figure("points"), figure("interval"), Column("difference", rank=1))
+    for one in parts:
+        bounds = "" if one.interval is None else f"{one.interval.low * 100:+.1f} to {one.interval.high * 100:+.1f}"
+        title, pair = one.part.replace("_", "-"), f"{one.network} less {one.less}"
+        table.add_row(title, f"{one.difference * 100:+.1f}", bounds, pair)
+    return [table]
+
+
 def verdict_parts(result: JobResult) -> list[RenderableType]:
     """Return the verdict that was stored with a result, and what puts it in its place."""
     judged = result.verdict
     if judged is None:
         return [paragraph("This result is from before a verdict was kept with it; what was measured stands above.")]
-    return [paragraph(judged.sentence, "bold"), *(paragraph(f"- {caveat}") for caveat in judged.caveats)]
+    caveats = (paragraph(f"- {caveat}") for caveat in judged.caveats)
+    return [paragraph(judged.sentence, "bold"), *parts_table(judged.parts), *caveats]

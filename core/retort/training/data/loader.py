@@ -13,7 +13,7 @@ import torch
 
 from retort import images as reader
 from retort.training import comm
-from retort.training.config import Loading, Trainer
+from retort.training.config import Loading, MixtureConfig, Trainer
 from retort.training.data import colours, ignore_regions
 from retort.training.data.ahead import Ahead
 from retort.training.data.augment import Augmentation, Tile
@@ -27,6 +27,7 @@ from retort.training.data.host_memory import (
     tell,
 )
 from retort.training.data.image_cache import ImageCache, budget, resized
+from retort.training.data.pseudo import mixture_of
 from retort.training.data.sampler import EpochSampler, Sample, SampleOrder
 from retort.training.data.scan import check_kept
 from retort.training.data.unlabelled import per_step
@@ -59,12 +60,16 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         max_cache_bytes: int,
         world_size: int = 1,
         colours_later: bool = False,
+        samples: int | None = None,
+        mixture: MixtureConfig | None = None,
         **kwargs: Any,
     ) -> None:
         self.colours_later = SharedSwitch(on=colours_later)
         super().__init__(*args, cache=None, **kwargs)
         check_kept(self._given, self.im_files)
-        self.order = SampleOrder(seed, self.ni, min(self.batch_size * world_size, self.ni))
+        length = samples or self.ni
+        mixed = mixture_of(self.im_files, mixture) if samples or mixture else None
+        self.order = SampleOrder(seed, length, min(self.batch_size * world_size, length), mixed)
         self._draw, self._draw_hsv = random.Random(), np.random.RandomState()  # noqa: S311
         self._ignored = ignore_regions.read(self.im_files)
         self._objects = [
@@ -255,7 +260,7 @@ def loader_for(trainer: Trainer, img_path: str, batch: int, local_rank: int) -> 
         stride = max(int(comm.unwrap(trainer.model).stride.max()), 32)
         dataset = training_set(
             trainer.args, img_path, batch, trainer.data, stride=stride, seed=trainer.args.seed, rank=rank,
-            world_size=world_size,
+            world_size=world_size, samples=trainer.plan.samples, mixture=trainer.plan.mixture,
         )  # fmt: skip
     loader = training_loader(
         dataset, batch, workers=trainer.args.workers, loading=trainer.loading, rank=rank, world_size=world_size,
@@ -287,7 +292,8 @@ def validation_loader_for(trainer: Trainer, img_path: str, batch: int, local_ran
 
 def training_set(
     args: Any, img_path: str, batch: int, data: dict[str, Any], *, stride: int, seed: int, rank: int = 0,
-    world_size: int = 1, max_cache_bytes: int | None = None, colours_later: bool = False,
+    world_size: int = 1, max_cache_bytes: int | None = None, colours_later: bool = False, samples: int | None = None,
+    mixture: MixtureConfig | None = None,
 ) -> TrainingSet:  # fmt: skip
     """Build the training set of upstream's arguments; *batch* is one rank's.
 
@@ -297,7 +303,7 @@ def training_set(
         img_path=img_path, imgsz=args.imgsz, batch_size=batch, augment=True, hyp=args, rect=False,
         single_cls=args.single_cls or False, stride=stride, pad=0.0, prefix="train: " if rank == 0 else "",
         task=args.task, classes=args.classes, data=data, fraction=args.fraction, seed=seed, world_size=world_size,
-        colours_later=colours_later,
+        colours_later=colours_later, samples=samples, mixture=mixture,
         max_cache_bytes=budget(world_size) if max_cache_bytes is None else max_cache_bytes,
     )  # fmt: skip
 

@@ -45,14 +45,62 @@ def digest(*parts: int) -> tuple[int, int, int]:
     return first, second, third
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """How labelled and pseudo-labelled images share the batches.
+
+    Each kind is gone through in an order of its own, pass after pass, as often as the epoch's places for it ask. All of
+    it is a function of seed, epoch and place: there is no state, and student and control see the same.
+    """
+
+    labelled: Array
+    """Numbers of the labelled images, int64 (n)."""
+    pseudo: Array
+    """Of the pseudo-labelled ones; there may be none."""
+    share: float = 1.0
+    """Of a batch that is labelled at least, once the ramp is over."""
+    burn_in: int = 0
+    """Epochs on labelled images alone, at the beginning."""
+    ramp: int = 0
+    """Epochs after that in which the share of pseudo-labelled images grows, in equal steps."""
+
+    def num_labelled(self, epoch: int, batch: int) -> int:
+        """Return the labelled images in a batch of *batch* in *epoch*, from 0."""
+        if not len(self.pseudo) or epoch < self.burn_in:
+            return batch
+        grown = min(1.0, (epoch - self.burn_in + 1) / (self.ramp + 1))
+        least = max(self.share, len(self.labelled) / (len(self.labelled) + len(self.pseudo)))
+        return min(batch, max(1, round(batch * (1 - grown * (1 - least)))))
+
+
+@lru_cache(maxsize=4)
+def _mixed(order: SampleOrder, epoch: int, attempt: int) -> tuple[Array, Array]:
+    """Return the image at each place of an epoch, and how often it has been there before: both int64 (length)."""
+    mixture = order.mixture
+    assert mixture is not None, "without a mixture each image has one place"
+    chosen = np.arange(order.length) % order.batch < mixture.num_labelled(epoch, order.batch)
+    images, passes = np.empty((2, order.length), np.int64)
+    for kind, (numbers, places) in enumerate(((mixture.labelled, chosen), (mixture.pseudo, ~chosen))):
+        wanted = np.arange(int(places.sum()))
+        if not len(wanted):
+            continue
+        keys = [(order.seed, epoch, attempt, -1, kind, number) for number in range(wanted[-1] // len(numbers) + 1)]
+        rounds = [np.random.RandomState(list(digest(*key))).permutation(numbers) for key in keys]
+        images[places], passes[places] = np.concatenate(rounds)[: len(wanted)], wanted // len(numbers)
+    return images, passes
+
+
+@dataclass(frozen=True, eq=False)
 class SampleOrder:
     """Order of the samples of all epochs."""
 
     seed: int
     length: int
+    """Samples of an epoch: one of each image, unless there is a mixture."""
     batch: int
     """Samples of one step over all ranks."""
+    mixture: Mixture | None = None
+    """Where images have other shares in an epoch than one sample each."""
 
     @property
     def window(self) -> int:
@@ -62,16 +110,24 @@ class SampleOrder:
         """
         return max(1, min(8, 1000 // self.batch))
 
+    def _images(self, sample: Sample) -> Array:
+        """Return the images of the sample's epoch by their places, int64 (length)."""
+        if self.mixture is None:
+            return permutation(self.seed, sample.epoch, sample.attempt, self.length)
+        return _mixed(self, sample.epoch, sample.attempt)[0]
+
     def index(self, sample: Sample) -> int:
         """Return the image of a sample."""
-        return int(permutation(self.seed, sample.epoch, sample.attempt, self.length)[sample.place])
+        return int(self._images(sample)[sample.place])
 
     def seeds(self, sample: Sample) -> tuple[int, int]:
         """Return the seeds of Python's and numpy's draws for a sample.
 
         They have 64 and 32 bits.
         """
-        first, second, third = digest(self.seed, sample.epoch, sample.attempt, self.index(sample))
+        before = 0 if self.mixture is None else int(_mixed(self, sample.epoch, sample.attempt)[1][sample.place])
+        again = (before,) if before else ()
+        first, second, third = digest(self.seed, sample.epoch, sample.attempt, self.index(sample), *again)
         return first << 32 | second, third
 
     def pool(self, sample: Sample) -> Sequence[int]:
@@ -79,11 +135,11 @@ class SampleOrder:
 
         They are recent ones, as in upstream's buffer. They come from every eighth batch back, own batch included:
         loader processes take batches in turn, so with 1, 2, 4 or 8 of them each finds these images among those it has
-        just decoded. Before the first batch come the last ones.
+        just decoded. Before the first batch come the last ones. A mixture's mosaics have its shares.
         """
+        images = self._images(sample)
         if self.length <= 8 * self.batch:
-            return range(self.length)
-        images = permutation(self.seed, sample.epoch, sample.attempt, self.length)
+            return range(self.length) if self.mixture is None else images.tolist()
         batches = -(-self.length // self.batch)
         own = sample.place // self.batch
         pool: list[int] = []
