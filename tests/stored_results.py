@@ -211,6 +211,22 @@ PARTS: dict[str, dict[str, Any]] = {
     },
     "a teacher's worth that chance may be above": {"worth": worth(gained=0.25, held=None, interval=None)},
     "a teacher's worth that was surpassed": {"worth": worth(gained=0.45, held=False)},
+    "a verdict in parts": {
+        "verdict": {
+            **VERDICT,
+            "parts": [
+                {
+                    "part": part, "network": network, "less": less, "difference": 0.05, "interval": interval,
+                    "kind": kind, "sentence": f"What the {part} brought.",
+                }
+                for part, network, less, kind, interval in (
+                    ("pseudo_labels", "control", "labelled_only", "gain", INTERVAL),
+                    ("terms", "student", "control", "none", None),
+                    ("whole", "student", "labelled_only", "loss", INTERVAL),
+                )
+            ],
+        },
+    },
     "a verdict without interval": {"verdict": {**VERDICT, "kind": "unknown", "difference": None, "interval": None}},
 }  # fmt: skip
 """What a result may have, or lack, beside its exports."""
