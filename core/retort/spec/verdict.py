@@ -88,7 +88,7 @@ class Verdict(StoredModel):
     """The difference as a share of teacher less control. Null where it may not be told: it takes several seeds, an
     interval without zero, and a teacher clearly better than the control and no weaker than the student."""
     parts: tuple[VerdictPart, ...] = Field(default=(), exclude_if=operator.not_)
-    """What labels of the teacher, images without labels and distillation terms brought, each for itself; absent where no
+    """What labels of the teacher, images without labels and distillation terms brought, each; absent where no
     arm tells them apart."""
     caveats: tuple[str, ...]
     """What puts it in its place."""

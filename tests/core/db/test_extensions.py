@@ -132,8 +132,7 @@ def test_a_job_whose_comparison_would_not_be_fair_cannot_be_extended(
 
 
 def test_an_extension_leaves_out_the_arms_that_tell_what_further_images_brought(shop: Shop):
-    parent = ends(shop, specified(shop, pseudo_labels={"path": "/more"}))
-    assert shop.job(parent).spec["arms"] == ["labelled_only"]
+    parent = ends(shop, specified(shop, pseudo_labels={"path": "/more"}, arms=["labelled_only"]))
     assert shop.job(extended(shop, parent).job_id).spec["arms"] == []
 
 
