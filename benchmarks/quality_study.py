@@ -92,6 +92,7 @@ class Study:
     def _train(self, name: str, given: Treatment, seed: int, key: str) -> Run:
         printer = Printer(name)
         plan = self._plan(given, seed, key)
+        shutil.rmtree(plan.folder, ignore_errors=True)  # what an interrupted one has cost is not known
         teacher = self._shown_teacher(given, plan)
         began, spent = time.monotonic(), time.process_time()
         fitted = fit(plan, printer, teacher=teacher, distillation=self._spec(given, plan))
@@ -142,7 +143,7 @@ class Study:
         )  # fmt: skip
 
     def plan(self, role: Role, model: str, epochs: int, data_yaml: Path, folder: str) -> TrainConfig:
-        """Return the plan of one training; an interrupted one goes on in its folder."""
+        """Return the plan of one training."""
         return TrainConfig(
             role=role, model=model, weights=None, data_yaml=data_yaml, epochs=epochs, training=self.training(0),
             folder=self.work / "trainings" / folder, device=self.device,

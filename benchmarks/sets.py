@@ -1,6 +1,6 @@
 """Draw detection sets from what packages ship: shapes, letters by fonts, emoji pasted into photographs.
 
-    python benchmarks/sets.py --out DIR --emoji PACKAGE [--emoji PACKAGE] [--sets letters,shapes,animals,food,travel]
+    python benchmarks/sets.py --out DIR --emoji PACKAGE [--emoji PACKAGE] [--sets letters,shapes,food]
 
 ``shapes`` needs Pillow alone, ``letters`` the fonts of matplotlib, the others one or more unpacked npm packages of the
 family ``emoji-datasource-*``, each of which draws the same emoji in its own way. Backgrounds are the photographs of
@@ -30,6 +30,7 @@ EMOJI = {
     "animals": ("animal-mammal", "animal-bird", "animal-marine", "animal-reptile", "animal-bug"),
     "food": ("food-fruit", "food-vegetable", "food-prepared", "food-sweet"),
     "travel": ("transport-ground", "transport-air", "transport-water"),
+    "flags": ("country-flag",),
 }
 """Subcategories of Unicode's emoji by set."""
 STRAYS = ("clothing", "office", "tool", "household", "sky & weather")

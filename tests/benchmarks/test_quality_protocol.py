@@ -371,3 +371,27 @@ def test_joined_sets_share_classes_by_name(drawn: Path, tmp_path: Path) -> None:
 
 def pretrain_set(folder: Path) -> object:
     return pretrain.datasets.locate(str(folder), [Path("/")])
+
+
+# One study, as small as there is
+
+
+@pytest.mark.train
+def test_a_study_runs_once_and_then_only_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = sets.write(tmp_path / "shapes", sets.shapes(), {"train": 8, "val": 4, "test": 4}).parent
+    out = tmp_path / "result.json"
+    settings = "--seeds 1 --epochs 1 --imgsz 64 --batch 4 --close-mosaic 0 --labels 0.5 --least 0.001 --ignore-from 0.001"
+    teacher = "--teacher yolov8n --teacher-epochs 1 --arms equal_time,plain,balanced,pseudo"
+    places = ["--data", str(drawn), "--work", str(tmp_path / "work"), "--json", str(out)]
+    command = ["quality.py", *settings.split(), *teacher.split(), *places]
+    monkeypatch.setattr("sys.argv", command)
+    quality.main()
+    first = json.loads(out.read_text())
+    assert [run["recipe"] for run in first["runs"]] == ["plain", "balanced", "pseudo", "equal_time"]
+    assert all(run["final"]["split"] == "test" for run in first["runs"])
+    assert first["sets"]["shapes"]["data"]["num_labelled"] == 4
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "runs").iterdir()}
+    assert len(kept) in {3, 4}, "equal time may be equal epochs, and then it is the plain run again"
+    quality.main()
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "runs").iterdir()} == kept
+    assert json.loads(out.read_text())["runs"] == first["runs"]
