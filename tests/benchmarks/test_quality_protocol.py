@@ -380,7 +380,9 @@ def pretrain_set(folder: Path) -> object:
 def test_a_study_runs_once_and_then_only_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = sets.write(tmp_path / "shapes", sets.shapes(), {"train": 8, "val": 4, "test": 4}).parent
     out = tmp_path / "result.json"
-    settings = "--seeds 1 --epochs 1 --imgsz 64 --batch 4 --close-mosaic 0 --labels 0.5 --least 0.001 --ignore-from 0.001"
+    settings = (
+        "--seeds 1 --epochs 1 --imgsz 64 --batch 4 --close-mosaic 0 --labels 0.5 --least 0.001 --ignore-from 0.001"
+    )
     teacher = "--teacher yolov8n --teacher-epochs 1 --arms equal_time,plain,balanced,pseudo"
     places = ["--data", str(drawn), "--work", str(tmp_path / "work"), "--json", str(out)]
     command = ["quality.py", *settings.split(), *teacher.split(), *places]
