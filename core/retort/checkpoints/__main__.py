@@ -1,6 +1,6 @@
-"""Convert one file: ``python -m retort.checkpoints FILE NAME``.
+"""Convert one file: ``python -m retort.checkpoints FILE NAME [state]``.
 
-The converted network goes to stdout, and what is wrong to stderr as JSON.
+The converted network goes to stdout, and what is wrong to stderr as JSON. With ``state`` it is tensors without one.
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ from retort.checkpoints import REFUSED, converted, opening
 from retort.errors import ModelError
 
 
-def main(path: str, name: str) -> int:
-    """Read the file *path*, and write the network in it to stdout."""
+def main(path: str, name: str, *state: str) -> int:
+    """Write the network in the file *path* to stdout; with *state*, its tensors."""
     try:
+        if state:
+            archive, tensors = opening.open_tensors(Path(path), name)
+            with os.fdopen(os.dup(1), "wb") as to:
+                converted.write_rows(archive, tensors, {}, to)
+            return 0
         archive, described, tensors = opening.open_checkpoint(Path(path), name)
         with os.fdopen(os.dup(1), "wb") as to:
             converted.write(archive, described, tensors, to)

@@ -23,7 +23,12 @@ _CHUNK = 1 << 20
 
 def write(archive: TorchArchive, described: Description, tensors: Tensors, to: IO[bytes]) -> None:
     """Write the network of *archive* with the bits of its tensors unchanged."""
-    header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "network": dumped(described)}}
+    write_rows(archive, tensors, {"format": FORMAT, "network": dumped(described)}, to)
+
+
+def write_rows(archive: TorchArchive, tensors: Tensors, metadata: Mapping[str, str], to: IO[bytes]) -> None:
+    """Write *tensors* of *archive* as safetensors with *metadata*, their bits unchanged."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
     place = 0
     for key, one in tensors.found.items():
         size = one.count * one.storage.itemsize

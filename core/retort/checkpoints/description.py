@@ -47,6 +47,27 @@ class Tensors:
             raise Flaw(f"its tensors have {total} bytes together, and itself {most}")
 
 
+_STATES = ("model", "state_dict", "model_state_dict")
+"""Keys under which trainings keep a state dict."""
+
+
+def state_tensors(checkpoint: Any) -> dict[str, Tensor]:
+    """Return the tensors of a state dict.
+
+    A file may keep it under a usual key.
+
+    Raises:
+        Flaw: it is none.
+
+    """
+    held = checkpoint if isinstance(checkpoint, dict) else {}
+    state = next((held[key] for key in _STATES if isinstance(held.get(key), dict)), held)
+    found = {name: one.tensor if isinstance(one, Parameter) else one for name, one in state.items()}
+    if not found or not all(isinstance(name, str) and isinstance(one, Tensor) for name, one in found.items()):
+        raise Flaw("it holds neither a network nor a state dict")
+    return found
+
+
 def network_in(checkpoint: Any) -> Instance:
     """Return the network of a file, the averaged one where it exists.
 

@@ -29,6 +29,16 @@ _LISTED = (
 )
 _OPERATORS = frozenset(_LISTED.split())
 """What detectors are made of: none of these opens a file, holds a graph, or repeats one."""
+_MORE = (
+    "Abs And ArgMax ArgMin Ceil Cos CumSum Einsum Elu Erf Floor GatherElements GatherND Gelu Greater GreaterOrEqual "
+    "GridSample GroupNormalization HardSigmoid If InstanceNormalization IsInf IsNaN LayerNormalization Less "
+    "LessOrEqual Log LogSoftmax Mod NonMaxSuppression NonZero Not OneHot Or Reciprocal ReduceL2 ReduceMin ReduceProd "
+    "RoiAlign Round ScatterElements ScatterND Selu Sign Sin Size Sum TopK Trilu Unique Xor"
+)
+_OPERATORS_OF_ANY = _OPERATORS | frozenset(_MORE.split())
+"""What detectors of other families have beside: selection, attention and NMS. Nothing repeats a graph (Loop, Scan)."""
+_DEEPEST = 4
+"""Graphs inside of an If."""
 _KINDS = {1: "F32", 6: "I32", 7: "I64", 10: "F16", 11: "F64", 9: "BOOL", 2: "U8", 3: "I8", 16: "BF16"}
 """Types of ONNX by their numbers, as safetensors call them."""
 _BYTES = dict(allowed.BITS.values())
@@ -49,8 +59,11 @@ class OnnxFile:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def read(path: Path) -> OnnxFile:
-    """Read the ONNX file of a detector; its graph is never run.
+def read(path: Path, *, plain: bool = True) -> OnnxFile:
+    """Read the ONNX file of a detector; its graph is never run here.
+
+    A *plain* one is a YOLO without NMS: one picture in, one table out, and no graph in another. Others may have any
+    inputs and outputs.
 
     Raises:
         Flaw: it is no ONNX file of one, or names anything outside of itself.
@@ -58,7 +71,7 @@ def read(path: Path) -> OnnxFile:
 
     """
     with path.open("rb") as file:
-        return _GraphReader(file).model(FieldSpan(0, path.stat().st_size))
+        return _GraphReader(file, plain=plain).model(FieldSpan(0, path.stat().st_size))
 
 
 def begins_like_one(begin: bytes) -> bool:
@@ -67,8 +80,9 @@ def begins_like_one(begin: bytes) -> bool:
 
 
 class _GraphReader:
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], *, plain: bool) -> None:
         self._read = FieldReader(file)
+        self._plain, self._depth = plain, 0
         self._found = OnnxFile()
         self._nodes = 0
         self._read_by: list[tuple[str, str]] = []
@@ -77,7 +91,7 @@ class _GraphReader:
         """Names by which tensors go too."""
 
     def model(self, span: FieldSpan) -> OnnxFile:
-        version, graphs, opsets = 0, 0, []
+        version, graphs, opsets = 0, 0, list[int]()
         for number, value in self._read.fields(span):
             if number in _MODEL_FORBIDDEN:
                 raise Flaw(f"it has {_MODEL_FORBIDDEN[number]}")
@@ -90,13 +104,9 @@ class _GraphReader:
             elif number == _GRAPH:
                 graphs += 1
                 self._graph(_span(value))
-        if version not in _IR_VERSIONS:
-            raise Flaw(f"it has the version {version} of the format; {_IR_VERSIONS[0]} to {_IR_VERSIONS[-1]} are read")
-        if graphs != 1:
-            raise Flaw(f"it has {graphs} graphs, not one")
-        if len(opsets) != 1 or opsets[0] not in _OPSETS:
-            raise Flaw(f"it names the operator sets {opsets[:5]}; one of {_OPSETS[0]} to {_OPSETS[-1]} is read")
-        self._check_shapes()
+        _check_versions(version, graphs, opsets)
+        if self._plain:
+            self._check_shapes()
         self._share()
         return self._found
 
@@ -147,7 +157,9 @@ class _GraphReader:
                 output = output or self._read.text(value, _LONGEST_NAME)
             elif number == 7:
                 _insist_on_standard(self._read.text(value, _LONGEST_NAME))
-            elif number == 4 and (kind := self._read.text(value, _LONGEST_NAME)) not in _OPERATORS:
+            elif number == 4 and (kind := self._read.text(value, _LONGEST_NAME)) not in (
+                _OPERATORS if self._plain else _OPERATORS_OF_ANY
+            ):
                 raise Flaw(f"it has the operator {kind[:40]!r}, which no plain detector needs")
             elif number == 5:
                 self._check_attribute(_span(value))
@@ -159,9 +171,25 @@ class _GraphReader:
     def _check_attribute(self, span: FieldSpan) -> None:
         for number, value in self._read.fields(span):
             if number in _ATTRIBUTE_GRAPHS:
-                raise Flaw("it has a graph inside of an operator")
+                self._inner_graph(_span(value))
             if number in {5, 10}:
                 self._tensor(_span(value))
+
+    def _inner_graph(self, span: FieldSpan) -> None:
+        """Check a branch of an If as the graph itself is checked."""
+        if self._plain:
+            raise Flaw("it has a graph inside of an operator")
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise Flaw(f"it has graphs inside of each other, more than {_DEEPEST} deep")
+        for number, value in self._read.fields(span):
+            if number == 1:
+                self._node(_span(value))
+            elif number == 5:
+                self._tensor(_span(value))
+            elif number == 15:
+                raise Flaw("it has sparse tensors")
+        self._depth -= 1
 
     def _initializer(self, span: FieldSpan) -> None:
         name, tensor = self._tensor(span)
@@ -195,15 +223,17 @@ class _GraphReader:
         for number, value in self._read.fields(span):
             if number == 2:
                 for kind, one in self._read.fields(_span(value)):
-                    if kind != 1:
+                    if kind != 1:  # no sequence, map or optional value
                         raise Flaw("its input or output is no tensor")
                     return self._sides(_span(one))
-        raise Flaw("its input or output has no shape")
+        if self._plain:
+            raise Flaw("its input or output has no shape")
+        return ()
 
     def _sides(self, span: FieldSpan) -> tuple[int | None, ...]:
         found: list[int | None] = []
         for number, value in self._read.fields(span):
-            if number == 1 and value not in _FLOATS:
+            if number == 1 and value not in (_FLOATS if self._plain else _KINDS):
                 raise Flaw("its input or output is no tensor of floats")
             if number == 2:
                 for _, one in self._read.fields(_span(value)):
@@ -234,6 +264,15 @@ class _GraphReader:
             raise Flaw(f"its input has the shape {shown(inputs[0])}; sides of 32 to {_LARGEST_SIDE} are taken")
         if len(outputs[0]) != 3:
             raise Flaw(f"its output has the shape {shown(outputs[0])}, not (1, 4 + classes, places)")
+
+
+def _check_versions(version: int, graphs: int, opsets: list[int]) -> None:
+    if version not in _IR_VERSIONS:
+        raise Flaw(f"it has the version {version} of the format; {_IR_VERSIONS[0]} to {_IR_VERSIONS[-1]} are read")
+    if graphs != 1:
+        raise Flaw(f"it has {graphs} graphs, not one")
+    if len(opsets) != 1 or opsets[0] not in _OPSETS:
+        raise Flaw(f"it names the operator sets {opsets[:5]}; one of {_OPSETS[0]} to {_OPSETS[-1]} is read")
 
 
 def shown(shape: tuple[int | None, ...]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from retort.checkpoints import converted, reader, states, tensor_rows
 from retort.checkpoints.archive import TorchArchive, open_archive
 from retort.checkpoints.coding import Description, ValueDecoder
-from retort.checkpoints.description import NotADetector, Tensors, describe
+from retort.checkpoints.description import NotADetector, Tensors, describe, state_tensors
 from retort.checkpoints.records import Flaw
 from retort.errors import ModelError
 
@@ -35,6 +35,24 @@ def open_checkpoint(path: Path, name: str) -> tuple[TorchArchive, Description, T
     except Exception as error:  # whatever a stranger's file provokes: it is refused, and nothing of it was run
         raise refused(name, error) from error
     return archive, described, tensors
+
+
+def open_tensors(path: Path, name: str) -> tuple[TorchArchive, Tensors]:
+    """Read the tensors of a state dict without running it.
+
+    It is in the .pt file that people call *name*.
+
+    Raises:
+        ModelError: it holds no mapping of names to tensors.
+
+    """
+    archive = open_layout(path, name)
+    try:
+        tensors = Tensors(state_tensors(reader.read(archive)))
+        tensors.insist_on(archive.size_bytes)
+    except Exception as error:  # whatever a stranger's file provokes: it is refused, and nothing of it was run
+        raise refused(name, error) from error
+    return archive, tensors
 
 
 def open_layout(path: Path, name: str) -> TorchArchive:

@@ -58,6 +58,12 @@ def is_state(path: Path) -> bool:
     return onnx_graph.begins_like_one(begin)
 
 
+def names_network(metadata: Mapping[str, str]) -> bool:
+    """Return True if a file's *metadata* name one of Ultralytics' YOLO networks."""
+    named = metadata.get(ARCHITECTURE) or metadata.get("architecture")
+    return bool(named or _DESCRIPTION.search(metadata.get("description", "")))
+
+
 def read(path: Path) -> State:
     """Read and check the tensors, architecture and class names of *path*.
 
@@ -77,7 +83,7 @@ def read(path: Path) -> State:
     if not tensors:
         raise Flaw("it holds no tensors")
     end2end = {"True": True, "False": False}.get(metadata.get("end2end", ""))
-    return State(path, _architecture(metadata), _names(metadata), tensors, graph, end2end)
+    return State(path, _architecture(metadata), names_in(metadata), tensors, graph, end2end)
 
 
 def _architecture(metadata: Mapping[str, str]) -> str | dict[str, Any]:
@@ -111,7 +117,13 @@ def architecture(text: str) -> str | dict[str, Any]:
     return kept if scale is None else {**kept, "scale": scale}
 
 
-def _names(metadata: Mapping[str, str]) -> tuple[str, ...]:
+def names_in(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the class names in a file's *metadata*, in order.
+
+    Raises:
+        Flaw: there are none.
+
+    """
     given = metadata.get(NAMES) or metadata.get("names")
     if not given:
         raise Flaw("it does not say the names of its classes")
@@ -163,6 +175,25 @@ def completed(path: Path, to: Path, name: str, *, architecture_text: str | None,
     except Flaw as error:
         message = f"{name} cannot be given an architecture or names: {error}"
         raise ModelError(message, hint=HINT) from error
+
+
+TEACHER = "retort.teacher"
+"""Key of the metadata of a prepared teacher that is no YOLO: its class names and adapter, as JSON."""
+
+
+def write_adapter(path: Path, to: Path, adapter: Mapping[str, Any]) -> None:
+    """Write a copy of *path* to *to* with *adapter* in its metadata."""
+    _write_with(path, to, {TEACHER: json.dumps(adapter)})
+
+
+def teacher_in(path: Path) -> dict[str, Any] | None:
+    """Return the adapter of a prepared teacher; None for any other file."""
+    if not is_state(path):
+        return None
+    with path.open("rb") as file:
+        rows = file.read(tensor_rows.BEGIN)[-1:] == b"{"
+    metadata = tensor_rows.read(path)[0] if rows else onnx_graph.read(path, plain=False).metadata
+    return json.loads(metadata[TEACHER]) if TEACHER in metadata else None
 
 
 def _write_with(path: Path, to: Path, more: Mapping[str, str]) -> None:

@@ -60,19 +60,20 @@ def convert(source: Path, model_dir: Path, *, mode: Mode = "best", without: tupl
         opening.check(source, source.name)
         return ConvertedWeights(source, digest)
     target = model_dir / FOLDER / digest / source.name
-    if not _is_intact(target):
-        _forget_unused(model_dir / FOLDER)
+    if not is_intact(target):
+        forget_unused(model_dir / FOLDER)
         _make(source, target, mode, without)
     os.utime(target.parent)
     return ConvertedWeights(target, digest)
 
 
-def _is_intact(target: Path) -> bool:
-    note = _note(target)
+def is_intact(target: Path) -> bool:
+    """Return True if *target* is as it was converted."""
+    note = note_of(target)
     return target.is_file() and note.is_file() and note.read_text("ascii", "replace") == sha256_of(target)
 
 
-def _note(target: Path) -> Path:
+def note_of(target: Path) -> Path:
     """Return where the digest of *target* is noted."""
     return target.with_name(f"{target.name}.sha256")
 
@@ -85,17 +86,19 @@ def _make(source: Path, target: Path, mode: Mode, without: tuple[Part, ...]) -> 
         checkpoint = source
         if states.is_state(source):
             opening.open_state(source, source.name)
-            _run(_rebuilding(source, Path(folder), mode, without), source, checkpoint := Path(folder) / "checkpoint.pt")
+            run_confined(
+                _rebuilding(source, Path(folder), mode, without), source, checkpoint := Path(folder) / "checkpoint.pt"
+            )
         if (damage := _damage(checkpoint, source.name)) is not None:
             raise ModelError(f"weights file {source.name} is damaged: {damage}", hint="copy or fetch it again")
-        _run(_reading(checkpoint, source.name, mode, without), source, part)
+        run_confined(reading(checkpoint, source.name, mode, without), source, part)
         try:
             converted.read(part)
         except Flaw as error:
             raise ModelError(f"weights file {source.name} was converted wrongly: {error}", hint=opening.HINT) from error
         digest = sha256_of(part)
         part.replace(target)
-        atomic_write(_note(target), digest.encode())
+        atomic_write(note_of(target), digest.encode())
 
 
 def _damage(source: Path, name: str) -> str | None:
@@ -104,8 +107,11 @@ def _damage(source: Path, name: str) -> str | None:
     return opening.damage_in(source)
 
 
-def _reading(source: Path, name: str, mode: Mode, without: tuple[Part, ...]) -> list[str]:
-    """Return the command that reads a checkpoint by opcode."""
+def reading(source: Path, name: str, mode: Mode, without: tuple[Part, ...], *more: str) -> list[str]:
+    """Return the command that reads a checkpoint by opcode.
+
+    *more* are arguments of the program.
+    """
     size = source.stat().st_size
     policy = Policy(
         read=(str(source.resolve()),),
@@ -115,7 +121,7 @@ def _reading(source: Path, name: str, mode: Mode, without: tuple[Part, ...]) -> 
         mode=mode,
         without=without,
     )
-    return confined([sys.executable, "-I", "-m", "retort.checkpoints", str(source.resolve()), name], policy)
+    return confined([sys.executable, "-I", "-m", "retort.checkpoints", str(source.resolve()), name, *more], policy)
 
 
 def _rebuilding(source: Path, folder: Path, mode: Mode, without: tuple[Part, ...]) -> list[str]:
@@ -137,7 +143,14 @@ def _rebuilding(source: Path, folder: Path, mode: Mode, without: tuple[Part, ...
     return confined([*program, str(source.resolve()), source.name, str(own)], policy)
 
 
-def _run(command: list[str], source: Path, to: Path) -> None:
+def run_confined(command: list[str], source: Path, to: Path) -> None:
+    """Run a confined *command* on *source*, and write what it says to *to*.
+
+    Raises:
+        ModelError: it refuses the file, or does not end within bounds.
+        TransientError: it could not be confined as the operator demands.
+
+    """
     with to.open("wb") as out:
         try:
             done = subprocess.run(
@@ -163,7 +176,7 @@ def _unfinished(source: Path, why: str) -> ModelError:
     return ModelError(f"weights file {source.name} cannot be converted within bounds: {why}", hint=opening.HINT)
 
 
-def _forget_unused(folder: Path) -> None:
+def forget_unused(folder: Path) -> None:
     """Remove what no run has asked for in a month."""
     oldest = time.time() - _KEPT_S
     for one in folder.glob("*"):

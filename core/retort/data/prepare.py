@@ -6,6 +6,7 @@ import itertools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from retort import dataset_ref
 from retort.checkpoints import opening
@@ -24,6 +25,7 @@ from retort.data.checkpoint_names import stored_names
 from retort.data.conversion.convert import locate_converted
 from retort.data.converted_weights import convert
 from retort.data.datasets import Dataset
+from retort.data.foreign_teachers import prepare as prepare_teacher
 from retort.data.inputs import (
     AS_GIVEN,
     CALIBRATION,
@@ -126,6 +128,7 @@ def _weights(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[s
     found: dict[str, Path] = {}
     sources: dict[str, str] = {}
     told: list[str] = []
+    adapters = spec.teacher.adapters() if isinstance(spec, JobSpec) else {}
     for where, name in weight_names(spec).items():
         if name in found:
             _refuse_to_train_on(where, name, found[name])
@@ -133,10 +136,12 @@ def _weights(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[s
         given = weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights)
         warning = check_published(name, given, settings.model_dir, pinned_only=settings.pinned_weights_only)
         told += [] if warning is None else [warning]
+        options: dict[str, Any] = {"mode": settings.confinement, "without": settings.confinement_without}
         try:
-            found[name], sources[name] = convert(
-                given, settings.model_dir, mode=settings.confinement, without=settings.confinement_without
-            )
+            if name in adapters and not where.startswith(("student", "teacher.train")):
+                found[name], sources[name] = prepare_teacher(given, adapters[name], settings.model_dir, **options)
+            else:
+                found[name], sources[name] = convert(given, settings.model_dir, **options)
         except ModelError as error:
             if where.startswith("candidates."):  # the run reads it as safely, refuses it, and measures the others
                 found[name], sources[name] = given, sha256_of(given)

@@ -117,10 +117,10 @@ def class_numbers(weights: Path, names: Sequence[str]) -> dict[int, str]:
         ModelError: the network knows none of them.
 
     """
-    from retort.training import models
+    from retort.training import teachers
     from retort.training.models import ClassMap
 
-    network = models.load(weights)
+    network = teachers.load(weights)
     classes = ClassMap.between(dict(enumerate(names)), network.names)
     if classes.size == 0:
         hint = class_names.warning(names, tuple(network.names.values()), "it") or f"the data has {', '.join(names)}"

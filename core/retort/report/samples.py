@@ -287,7 +287,7 @@ def detect(context: Context, role: Role, weights: Path, images: Sequence[Path]) 
 
     Classes that the data does not have are left out.
     """
-    from retort.training import models
+    from retort.training import teachers
     from retort.training.detection import predict
     from retort.training.models import ClassMap
 
@@ -295,7 +295,7 @@ def detect(context: Context, role: Role, weights: Path, images: Sequence[Path]) 
     context.heartbeat.beat("setup")
     names = dict(enumerate(context.inputs.dataset.names))
     found = predict(weights, images, imgsz=train.imgsz(context.spec, role), device=context.inputs.device)
-    classes = ClassMap.between(names, models.load(weights).names)
+    classes = ClassMap.between(names, teachers.load(weights).names)
     numbers = {number: number for number in names}
     if classes.student is not None and classes.teacher is not None:
         numbers = dict(zip(classes.teacher.tolist(), classes.student.tolist(), strict=True))

@@ -104,7 +104,7 @@ class NetworkFigures(MeasuredFigures):
     num_parameters: int
     """Its weights."""
     gflops: float
-    """Billions of operations for one image."""
+    """Billions of operations for one image; 0 where they cannot be counted, as in ONNX."""
     size_bytes: int
     """Of its file."""
 

@@ -12,6 +12,7 @@ from retort import dataset_ref
 from retort.constants import MODEL_NAMES, NMS_FREE
 from retort.exports import EXPORT_FORMATS, AnyExport
 from retort.schema import InputModel, LocalPath, field_error
+from retort.spec.adapter import TeacherAdapter
 from retort.spec.arms import Arms, by_default
 from retort.spec.distillation import DistillationSpec, preset
 from retort.spec.networks import StudentSpec, TeacherTraining, WeightsFile
@@ -93,6 +94,8 @@ class FurtherTeacher(InputModel):
     """Its say, relative to the other teachers'."""
     imgsz: Side | None = None
     """Side of its square input in pixels; null takes the student's."""
+    adapter: TeacherAdapter | None = None
+    """What the outputs of a detector that is no YOLO are, where its file does not say so."""
 
 
 class TeacherSpec(InputModel):
@@ -108,6 +111,8 @@ class TeacherSpec(InputModel):
     """Side of its square input in pixels, in training and evaluation too; null takes the student's."""
     weight: float = Field(default=1.0, gt=0, le=1000)
     """Its say, relative to the further teachers'; what counts are the shares of the sum."""
+    adapter: TeacherAdapter | None = None
+    """What the outputs of a detector that is no YOLO are, where its file does not say so."""
     ensemble: Annotated[tuple[FurtherTeacher, ...], Field(strict=False)] = Field(default=(), max_length=8)
     """Further teachers: the distillation loss is the weighted mean over all of them."""
 
@@ -116,7 +121,19 @@ class TeacherSpec(InputModel):
         if (self.weights is None) == (self.train is None):
             hint = "weights: a .pt file; train: a model to train on this data first"
             raise field_error("give exactly one of weights and train", hint=hint)
+        if self.adapter is not None and self.train is not None:
+            hint = "leave it out: a teacher that is trained here is a YOLO"
+            raise field_error("is for a weights file of another kind", at="adapter", hint=hint)
+        given = [(self.weights, self.adapter), *((one.weights, one.adapter) for one in self.ensemble)]
+        known = dict(reversed(given))
+        if any(adapter != known[weights] for weights, adapter in given):
+            raise field_error("differ for the same file", at="adapter", hint="one adapter for each file of weights")
         return self
+
+    def adapters(self) -> dict[str, TeacherAdapter | None]:
+        """Return the adapter of each file that teaches, by its name."""
+        found = {one.weights: one.adapter for one in self.ensemble}
+        return found if self.weights is None else {**found, self.weights: self.adapter}
 
 
 class ResourcesSpec(InputModel):

@@ -36,10 +36,38 @@ teacher.weights | | A teacher for these classes exists already.
 teacher.train | | There is none: fine-tuning on your images gives the best teacher there is.
 teacher.imgsz | pixels | Small objects: a teacher that sees more may teach more.
 teacher.weight | | Several teachers, of which one knows better.
+teacher.adapter | | The weights are no YOLO, and their file does not say all.
+teacher.adapter.names |  | The file does not name its classes, or names them otherwise than your data.
+teacher.adapter.boxes |  | The graph has several outputs with four columns.
+teacher.adapter.scores |  | The graph has several outputs that may hold scores.
+teacher.adapter.labels |  | The graph gives the number of each box's class in an output that is not found.
+teacher.adapter.box_format |  | Boxes are told otherwise than is usual for the form of the outputs.
+teacher.adapter.box_units |  | Boxes are told otherwise than is usual for the form of the outputs.
+teacher.adapter.activation |  | The scores are logits where probabilities are expected, or the other way round.
+teacher.adapter.background |  | Scores or labels count a class that is no object.
+teacher.adapter.resize |  | It was trained on letterboxed images and its input is no square.
+teacher.adapter.colours |  | It was trained on images as OpenCV reads them.
+teacher.adapter.largest |  | It takes pixels from 0 to 255.
+teacher.adapter.mean |  | It takes normalised images, such as by ImageNet's mean 0.485, 0.456, 0.406.
+teacher.adapter.std |  | It takes normalised images, such as by ImageNet's deviation 0.229, 0.224, 0.225.
 teacher.ensemble | | Teachers that are good at different classes.
 teacher.ensemble.weights | | Always in this section.
 teacher.ensemble.weight | | One of the teachers knows better.
 teacher.ensemble.imgsz | pixels | This teacher was trained at another size.
+teacher.ensemble.adapter | | The weights are no YOLO, and their file does not say all.
+teacher.ensemble.adapter.names |  | The file does not name its classes, or names them otherwise than your data.
+teacher.ensemble.adapter.boxes |  | The graph has several outputs with four columns.
+teacher.ensemble.adapter.scores |  | The graph has several outputs that may hold scores.
+teacher.ensemble.adapter.labels |  | The graph gives the number of each box's class in an output that is not found.
+teacher.ensemble.adapter.box_format |  | Boxes are told otherwise than is usual for the form of the outputs.
+teacher.ensemble.adapter.box_units |  | Boxes are told otherwise than is usual for the form of the outputs.
+teacher.ensemble.adapter.activation |  | The scores are logits where probabilities are expected, or the other way round.
+teacher.ensemble.adapter.background |  | Scores or labels count a class that is no object.
+teacher.ensemble.adapter.resize |  | It was trained on letterboxed images and its input is no square.
+teacher.ensemble.adapter.colours |  | It was trained on images as OpenCV reads them.
+teacher.ensemble.adapter.largest |  | It takes pixels from 0 to 255.
+teacher.ensemble.adapter.mean |  | It takes normalised images, such as by ImageNet's mean 0.485, 0.456, 0.406.
+teacher.ensemble.adapter.std |  | It takes normalised images, such as by ImageNet's deviation 0.229, 0.224, 0.225.
 teacher.train.model | | One or two sizes above the student; the largest is seldom the best.
 teacher.train.weights | | Null without a network, or to leave out what published weights know.
 teacher.train.epochs | epochs | Fewer where its curve is flat before the end.

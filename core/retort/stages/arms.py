@@ -131,6 +131,8 @@ def _distillation(context: Context) -> DistillationSpec:
 
 def _placebo(context: Context, plan: TrainConfig) -> FitArguments:
     """Put a network with nothing to teach in the place of each teacher, without giving it labels to assign anew."""
+    from retort.training.arms import gives_boxes
+
     distillation = _distillation(context)
     if not _teacher_assigns(context):
         distillation = distillation.model_copy(update={"assignment": "student"})
@@ -138,8 +140,13 @@ def _placebo(context: Context, plan: TrainConfig) -> FitArguments:
     first = _placebo_of(context, plan, train.weights(context), folder / "teacher.pt")
     teaching: TeacherConfig = dataclasses.replace(
         config,
+        as_boxes=gives_boxes(train.weights(context)),
         further=tuple(
-            dataclasses.replace(one, weights=_placebo_of(context, plan, one.weights, folder / f"teacher-{number}.pt"))
+            dataclasses.replace(
+                one,
+                weights=_placebo_of(context, plan, one.weights, folder / f"teacher-{number}.pt"),
+                as_boxes=gives_boxes(one.weights),
+            )
             for number, one in enumerate(config.further, start=2)
         ),
     )

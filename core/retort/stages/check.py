@@ -13,6 +13,7 @@ from retort.constants import LEVEL_STRIDES, Role
 from retort.data.teacher_names import ONE_CLASS_HINT, not_one_class
 from retort.errors import ModelError, OutOfMemory, TeacherMismatch
 from retort.exports.base import Export
+from retort.foreign import first_line
 from retort.pipeline import progress
 from retort.pipeline.answers import CheckedNetworks
 from retort.pipeline.context import Context
@@ -25,6 +26,8 @@ from retort.stages.distill import teacher_config
 if TYPE_CHECKING:
     from retort.training.architecture import Architecture
     from retort.training.batch_size import Arm
+    from retort.training.distillation.objective import DistillationObjective
+    from retort.training.teachers.base import BoxNetwork
 
 after = None
 
@@ -52,6 +55,7 @@ def run(context: Context) -> CheckedNetworks:
 
     """
     from retort.training import architecture, models
+    from retort.training.teachers.base import BoxNetwork
 
     spec, names = context.spec, dict(enumerate(context.inputs.dataset.names))
     with _named("student"):
@@ -61,20 +65,29 @@ def run(context: Context) -> CheckedNetworks:
     _insist_on_side("training.imgsz", spec.training.imgsz, read)
     _insist_on_layers(context, student)
     insist_on_forms(spec.exports, student, read)
-    teachers, networks = [], []
+    known, told, networks = [], [], []
     for path, loaded, imgsz in _teachers(context, names):
         networks.append((loaded, imgsz))
         _insist_on_item(context, path, loaded)
-        teachers.append(architecture.read(loaded))
-        _insist_on_side(f"{path}.imgsz", imgsz or spec.training.imgsz, teachers[-1])
+        side = imgsz or spec.training.imgsz
+        if isinstance(loaded, BoxNetwork):
+            known.append(loaded.kind)
+            told.append(loaded.kind)
+        else:
+            theirs = architecture.read(loaded)
+            known.append(theirs.name)
+            told.append(str(theirs))
+            _insist_on_side(f"{path}.imgsz", side, theirs)
         with _named(path):
-            _distil(context, student, loaded, imgsz)
+            objective = _distil(context, student, loaded, imgsz)
+            if isinstance(loaded, BoxNetwork):
+                _tell_boxes(context, path, loaded, objective, side)
         context.heartbeat.beat("setup")
-    context.journal.log(f"the student is {read}; the teacher {'; '.join(map(str, teachers))}")
+    context.journal.log(f"the student is {read}; the teacher {'; '.join(told)}")
     name = spec.student.label if read.name == architecture.UNNAMED else read.name
     found = _batch(context, names, networks)
     return CheckedNetworks(
-        student=name, teachers=tuple(one.name for one in teachers), batch=found,
+        student=name, teachers=tuple(known), batch=found,
         memory=None if found is not None or context.inputs.device == "cpu" else _memory(context, names, networks),
     )  # fmt: skip
 
@@ -179,7 +192,7 @@ def _tell_classes(context: Context, names: dict[int, str]) -> None:
 
 def _teachers(context: Context, names: dict[int, str]) -> Iterator[tuple[str, Any, int | None]]:
     """Yield each teacher with its place in the spec and its size; one to be trained as it will begin."""
-    from retort.training import models
+    from retort.training import models, teachers
 
     spec = context.spec.teacher
     if spec.train is not None:
@@ -189,15 +202,36 @@ def _teachers(context: Context, names: dict[int, str]) -> Iterator[tuple[str, An
     else:
         assert spec.weights is not None
         with _named("teacher"):
-            loaded = models.load(context.inputs.weights[spec.weights])
+            loaded = teachers.load(context.inputs.weights[spec.weights])
         yield "teacher", loaded, spec.imgsz
     for index, one in enumerate(spec.ensemble):
         with _named(f"teacher.ensemble.{index}"):
-            loaded = models.load(context.inputs.weights[one.weights])
+            loaded = teachers.load(context.inputs.weights[one.weights])
         yield f"teacher.ensemble.{index}", loaded, one.imgsz
 
 
-def _distil(context: Context, student: Any, teacher: Any, imgsz: int | None) -> None:
+def _tell_boxes(
+    context: Context, path: str, teacher: BoxNetwork, objective: DistillationObjective, side: int
+) -> None:  # fmt: skip
+    """Ask a teacher that gives boxes alone about one image, and say what it will teach."""
+    import torch
+
+    from retort.training.distillation.boxes import boxes_of
+
+    try:
+        with torch.no_grad():
+            boxes_of(teacher(torch.full((1, 3, side, side), 0.5)))
+    except Exception as error:  # onnxruntime's own kinds, of which it exports none
+        hint = "another teacher.imgsz, or a graph of a fixed size"
+        raise ModelError(f"it cannot be asked about images of {side} pixels: {first_line(error)}", hint=hint) from error
+    left_out = f"; without {', '.join(objective.left_out)}" if objective.left_out else ""
+    context.journal.log(
+        f"{path} is {teacher.kind}: it teaches boxes, no features; {objective.classes.size} of "
+        f"{len(context.inputs.dataset.names)} classes in common; terms {', '.join(objective.labels)}{left_out}"
+    )
+
+
+def _distil(context: Context, student: Any, teacher: Any, imgsz: int | None) -> DistillationObjective:
     """Set up the distillation between two networks, as the training will."""
     import torch
 
@@ -206,10 +240,12 @@ def _distil(context: Context, student: Any, teacher: Any, imgsz: int | None) -> 
 
     training = context.spec.training
     candidate = TeacherCandidate(teacher, ratio=ratio_of(imgsz, training.imgsz))
-    make_distiller(
+    made = make_distiller(
         student, candidate, context.spec.distillation, device=torch.device("cpu"), epochs=training.epochs,
         close_mosaic=training.close_mosaic, seed=training.seed,
     )  # fmt: skip
+    assert made.objective is not None, "it has just been made"
+    return made.objective
 
 
 @contextmanager

@@ -11,11 +11,12 @@ import torch
 
 from retort.losses.base import class_weights
 from retort.spec import DistillationSpec
-from retort.training import models
+from retort.training import models, teachers
 from retort.training.config import TrainConfig, Trainer
 from retort.training.distillation.objective import teacher_assigns
 from retort.training.distillation.self_teacher import known_names
 from retort.training.models import ClassMap
+from retort.training.teachers.base import BoxNetwork
 
 ANCHORS = 10
 """That learn each labelled box, by upstream's assigner."""
@@ -50,9 +51,14 @@ def balance_classes(trainer: CountingTrainer) -> None:
 
 def assigns(plan: TrainConfig, names: Mapping[int, str], teacher: Path, distillation: DistillationSpec) -> bool:
     """Return True if *teacher* assigns the labels of the student of *plan*."""
-    student, network = models.build_start(plan, names), models.load(teacher)
+    student, network = models.build_start(plan, names), teachers.load(teacher)
     classes = ClassMap.between(student.names, network.names)
     return teacher_assigns(distillation.assignment, student, network, classes)
+
+
+def gives_boxes(teacher: Path) -> bool:
+    """Return True if *teacher* gives boxes alone, as its placebo must."""
+    return isinstance(teachers.load(teacher), BoxNetwork)
 
 
 def assignment_alone(distillation: DistillationSpec) -> DistillationSpec:
@@ -60,9 +66,9 @@ def assignment_alone(distillation: DistillationSpec) -> DistillationSpec:
     return distillation.model_copy(update={"losses": (), "balance": "none"})
 
 
-def known_classes(teachers: Iterable[Path]) -> tuple[str, ...]:
-    """Return the names of all classes that one of *teachers* knows, each once."""
-    return tuple(dict.fromkeys(name for path in teachers for name in models.load(path).names.values()))
+def known_classes(weights: Iterable[Path]) -> tuple[str, ...]:
+    """Return the names of all classes that a teacher of *weights* knows, each once."""
+    return tuple(dict.fromkeys(name for path in weights for name in teachers.load(path).names.values()))
 
 
 def write_placebo(plan: TrainConfig, names: Mapping[int, str], teacher: Path, path: Path) -> None:

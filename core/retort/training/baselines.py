@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from retort.constants import MAP, MAP50
 from retort.errors import ModelError
-from retort.training import comm, models
+from retort.training import comm, teachers
 from retort.training.checkpoint import Checkpointer
 from retort.training.config import Trainer
 from retort.training.evaluate import Conditions, run_validation
@@ -66,6 +66,6 @@ def _score(trainer: ComparedTrainer, weights: Path, imgsz: int) -> Values:
     shared = comm.size() == 1 and imgsz == trainer.args.imgsz  # ranks share the images of the trainer's loader
     loader: Any = trainer.test_loader if shared else None
     with TemporaryDirectory() as folder, comm.alone():  # a rank measures while the others wait
-        box = run_validation(models.load(weights), conditions, Path(folder), loader=loader).metrics.box
+        box = run_validation(teachers.load(weights), conditions, Path(folder), loader=loader).metrics.box
     found = {"val/precision": box.mp, "val/recall": box.mr, MAP50: box.map50, MAP: box.map}
     return {name: round(float(value), DIGITS) for name, value in found.items()}

@@ -20,6 +20,7 @@ from retort.training.config import TrainConfig
 from retort.training.criterion import MOST_BOXES
 from retort.training.data.unlabelled import per_step
 from retort.training.device import explain_out_of_memory
+from retort.training.distillation.box_teacher import BoxTeacher
 from retort.training.distillation.distiller import TeacherCandidate, make_distiller, prepare_teachers
 from retort.training.step_memory import MemoryCounter
 from retort.training.ultralytics_api import get_cfg, select_device
@@ -173,6 +174,8 @@ class Arm:
         counter.empty(network)
         for slot in slots:
             slot.teacher.answer_in(precision)
+            if isinstance(slot.teacher, BoxTeacher):
+                slot.teacher.drawn = BOXES_PER_IMAGE
             counter.empty(slot.teacher.model, precision)
         with counter.counting():
             batch = self._batch(images, side, device)

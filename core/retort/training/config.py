@@ -22,6 +22,8 @@ class ExtraTeacher:
     weight: float
     imgsz: int | None
     """Side of its input; None is the student's."""
+    as_boxes: bool = False
+    """Whether a YOLO teaches by its boxes alone."""
 
 
 Verdict = Literal["healthy", "warning", "critical"]
@@ -63,6 +65,8 @@ class TeacherConfig:
     """The first teacher's say."""
     imgsz: int | None = None
     """Side of the first teacher's input; None is the student's."""
+    as_boxes: bool = False
+    """Whether the first teacher, a YOLO, teaches by its boxes alone."""
     further: tuple[ExtraTeacher, ...] = ()
     unlabelled: UnlabelledConfig | None = None
     ema: bool = False

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Self
 import torch
 
 from retort.foreign import is_out_of_memory
+from retort.training import teachers
 from retort.training.environment import num_cores
 from retort.training.inference import CPU, IOU, Network, halve, letterboxed, load_folded, network_output
+from retort.training.teachers.base import BoxNetwork, box_output
 from retort.training.ultralytics_api import nms, ops, select_device
 
 if TYPE_CHECKING:
@@ -160,6 +162,8 @@ def load_detector(
 
     """
     where = select_device(device, verbose=False)
+    if isinstance(found := teachers.load(weights), BoxNetwork):
+        return Detector(box_output(found.to(where)), imgsz=imgsz, conf=conf, device=where, log=log)
     network = load_folded(weights).to(where)
     if where.type != "cuda":
         return Detector(network_output(network), imgsz=imgsz, conf=conf, device=where, log=log)

@@ -17,7 +17,7 @@ from torch import nn
 from retort import class_names
 from retort.constants import HEAD_LEVELS, LEVEL_STRIDES, VALIDATION_BATCH
 from retort.errors import ModelError
-from retort.training import benchmark, models
+from retort.training import benchmark, teachers
 from retort.training.benchmark import Speed, Subject
 from retort.training.bootstrap import Matches
 from retort.training.data.host_memory import BatchMemory, available_bytes, choose, free_shared_bytes
@@ -27,6 +27,7 @@ from retort.training.deployment import deploy
 from retort.training.environment import num_workers
 from retort.training.inference import Runtime, load_folded
 from retort.training.models import ClassMap
+from retort.training.teachers.base import BoxNetwork, box_output
 from retort.training.ultralytics_api import (
     DEFAULT_CFG,
     DetectionValidator,
@@ -365,9 +366,11 @@ def evaluate(weights: Path, conditions: Conditions) -> Evaluation:
         ModelError: the weights cannot be loaded.
 
     """
-    network = models.load(weights)
+    network = teachers.load(weights)
     known = ClassMap.between(conditions.names(), network.names).size > 0
     found = accuracy(network, conditions, weights.name) if known else None
+    if isinstance(network, BoxNetwork):
+        return Evaluation(found, network.num_parameters, 0.0, weights.stat().st_size)
     still = load_folded(weights)
     return Evaluation(
         accuracy=found,
@@ -399,15 +402,26 @@ def subjects(
     """
     where = select_device(device, verbose=False)
     first: dict[tuple[str, int], str] = {}
-    shared = {
-        name: first.setdefault((repr(load_folded(one.weights)), one.imgsz), name) for name, one in networks.items()
-    }
+    shared = {name: first.setdefault((_structure(one.weights), one.imgsz), name) for name, one in networks.items()}
     found = {
-        name: Subject(lambda one=one: deploy(load_folded(one.weights), where), one.imgsz, picture=picture)  # type: ignore[misc]
+        name: Subject(lambda one=one: _deployed(one.weights, where), one.imgsz, picture=picture)  # type: ignore[misc]
         for name, one in networks.items()
         if name in first.values()
     }
     return found, shared
+
+
+def _structure(weights: Path) -> str:
+    """Return what two networks of the same work have in common."""
+    network = teachers.load(weights)
+    return str(weights) if isinstance(network, BoxNetwork) else repr(load_folded(weights))
+
+
+def _deployed(weights: Path, device: torch.device) -> Runtime:
+    network = teachers.load(weights)
+    if isinstance(network, BoxNetwork):
+        return Runtime(box_output(network.to(device)), network.kind, device, most=None, fixed=False)
+    return deploy(load_folded(weights), device)
 
 
 def speeds(

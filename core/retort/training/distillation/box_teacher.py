@@ -9,7 +9,7 @@ import torch
 
 from retort.constants import LEVEL_STRIDES
 from retort.training.architecture import head_levels
-from retort.training.distillation.boxes import boxes_of, cover
+from retort.training.distillation.boxes import TeacherBoxes, boxes_of, cover
 from retort.training.distillation.teacher import TeacherOutput
 from retort.training.distillation.teacher_resize import resize
 
@@ -35,6 +35,8 @@ class BoxTeacher:
         self.known: Tensor | None = None
         """Classes that the student has too; None for all."""
         self.ratio = ratio
+        self.drawn: int | None = None
+        """Boxes of each image that are made up instead, where memory is counted and nothing computed."""
         self._levels = head_levels(student)
 
     @torch.no_grad()
@@ -43,6 +45,8 @@ class BoxTeacher:
 
         Without *reuse_buffers*, a map of each of the student's levels says where the boxes are, by their confidence.
         """
+        if self.drawn is not None:
+            return TeacherOutput({}, {}, {}, boxes=self._made_up(images, self.drawn))
         with torch.autocast(images.device.type, enabled=False):
             seen = images.float() if self.ratio == 1 else resize(images.float(), self.ratio)
             raw = self.model(seen)
@@ -54,8 +58,13 @@ class BoxTeacher:
         grids = {level: (height // LEVEL_STRIDES[level], width // LEVEL_STRIDES[level]) for level in self._levels}
         return TeacherOutput({}, {}, cover(boxes.of_classes(self.known), len(images), grids), boxes=boxes)
 
+    def _made_up(self, images: Tensor, number: int) -> TeacherBoxes:
+        rows = images.new_zeros(len(images) * number, 4 + len(self.names), dtype=torch.float32)
+        owners = torch.arange(len(images), device=images.device).repeat_interleave(number)
+        return TeacherBoxes(owners, rows[:, :4], rows[:, 4:], most=number, candidates=None)
+
     def answer_in(self, dtype: torch.dtype) -> None:
-        """Do nothing: it computes in its own precision."""
+        """Do nothing: its precision is fixed."""
 
     def prepare(self, *_: Any) -> None:
         """Do nothing: its kernels are not recorded."""

@@ -59,15 +59,18 @@ class TeacherBoxes:
         return replace(self, image=image, corners=corners, probabilities=probabilities)
 
     def of_classes(self, classes: Tensor | None) -> TeacherBoxes:
-        """Return the boxes with the probabilities of *classes* only, indices in the wanted order; None keeps all."""
+        """Return the boxes with the probabilities of *classes* only.
+
+        These are indices in the wanted order; None keeps all.
+        """
         return self if classes is None else replace(self, probabilities=self.probabilities.index_select(1, classes))
 
 
 def boxes_of(raw: Tensor) -> TeacherBoxes:
-    """Return the boxes of raw output (N, 4 + K, A) that non-maximum suppression keeps, class by class.
+    """Return the boxes of raw output (N, 4 + K, A) after non-maximum suppression.
 
-    Each keeps the probabilities of all classes. They have ``LEAST_SCORE`` at least, and there are ``MOST_BOXES`` of an
-    image at most, the most certain.
+    It goes class by class. Each box keeps the probabilities of all classes. They have ``LEAST_SCORE`` at least, and
+    there are ``MOST_BOXES`` of an image at most, the most certain.
     """
     raw = raw.float()
     _, kept = nms.non_max_suppression(raw, LEAST_SCORE, IOU, max_det=MOST_BOXES, max_time_img=10.0, return_idxs=True)
@@ -122,7 +125,7 @@ def as_predictions(
 
 
 def listed(boxes: TeacherBoxes, number: int, classes: Tensor | None = None) -> Predictions:
-    """Return *boxes* of *number* images as predictions, box by box instead of anchor by anchor.
+    """Return *boxes* of *number* images as predictions, one per box.
 
     There are as many of each image as the fullest has; those that stand in have probability 0. *classes* as in
     ``as_predictions``.
@@ -155,10 +158,10 @@ def _padded(boxes: TeacherBoxes, number: int) -> tuple[Tensor, Tensor, Tensor, T
 
 
 def cover(boxes: TeacherBoxes, number: int, grids: Mapping[Level, tuple[int, int]]) -> dict[Level, Tensor]:
-    """Return the highest probability of a box over each cell, (N, 1, H, W) by level.
+    """Return the highest box probability at each cell, by level.
 
-    *grids* are the cells of each level of the student, for *number* images. It stands for a confidence where pictures
-    and probes show one.
+    Maps are (N, 1, H, W). *grids* are the cells of each level of the student, for *number* images. It stands for a
+    confidence where pictures and probes show one.
     """
     best = boxes.probabilities.float().amax(-1) if len(boxes.image) else boxes.corners.new_zeros(0)
     found = {}
@@ -176,5 +179,5 @@ def cover(boxes: TeacherBoxes, number: int, grids: Mapping[Level, tuple[int, int
 
 
 def same_assigner(criterion: Any) -> Assigner:
-    """Return an assigner with the settings of a branch's *criterion*, whose own is left to the labels."""
+    """Return an assigner with the settings of a branch's *criterion*."""
     return Assigner.like(criterion.assigner)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from retort.spec import DistillationSpec
-from retort.training import models
+from retort.training import models, teachers
 from retort.training.config import Cycle, ExtraTeacher, TrainConfig
 from retort.training.data.ignore_regions import KEY, ignoring
 from retort.training.distillation import feature_taps
@@ -30,6 +30,7 @@ from retort.training.distillation.teacher_resize import (
 )
 from retort.training.models import seeded
 from retort.training.teachers.base import BoxNetwork
+from retort.training.teachers.yolo import YoloBoxes
 from retort.training.ultralytics_api import copy_attr
 
 if TYPE_CHECKING:
@@ -88,11 +89,14 @@ def load_teachers(weights: Path | None, plan: TrainConfig, student: Any) -> list
     if teaching.ema:
         return [TeacherCandidate(named(student, teaching.ema_classes), own=True)]
     assert weights is not None, "a teacher other than the student itself has a file"
-    first = ExtraTeacher(weights, teaching.weight, teaching.imgsz)
+    first = ExtraTeacher(weights, teaching.weight, teaching.imgsz, teaching.as_boxes)
     return [
-        TeacherCandidate(models.load(one.weights), one.weight, ratio_of(one.imgsz, side))
+        TeacherCandidate(
+            YoloBoxes(models.load(one.weights)) if one.as_boxes else teachers.load(one.weights),
+            one.weight, ratio_of(one.imgsz, side),
+        )
         for one in (first, *teaching.further)
-    ]
+    ]  # fmt: skip
 
 
 def make_teacher_slot(

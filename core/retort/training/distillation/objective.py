@@ -286,9 +286,10 @@ class DistillationObjective:
 
     @torch.no_grad()
     def rendered(self, raw: Raw, output: TeacherOutput, branch: str = "one2many") -> Predictions:
-        """Return the teacher's predictions on the anchors of a student's *branch*, in the common classes.
+        """Return the teacher's predictions on the anchors of a student's *branch*.
 
-        *raw* is what the branch says; a teacher of boxes is assigned to its anchors by the branch's own assigner.
+        They have the common classes. *raw* is what the branch says; a teacher of boxes is assigned to its anchors by
+        the branch's own assigner.
         """
         if not self.boxes:
             return self.decoders[1](output.branches[branch], self.classes.teacher)
@@ -344,7 +345,7 @@ def _alike(student: Mapping[str, Raw], teacher: Mapping[str, Raw]) -> bool:
 
 
 def taught(spec: DistillationSpec, *, boxes: bool) -> tuple[tuple[Loss, ...], list[str], list[str]]:
-    """Return the terms of *spec* that a teacher can teach, their labels, and the labels of those left out.
+    """Return the terms of *spec* that apply, their labels, and those left out.
 
     A teacher that gives *boxes* alone has no features, head or distance bins. Terms of the recipe are left out then.
 
