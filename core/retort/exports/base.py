@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -104,6 +104,9 @@ class Calibrated(Boxed):
     """A folder of images of the place of use that they are taken from instead, inside a folder the operator allows."""
     aware_epochs: int = Field(default=0, ge=0, le=1000)
     """Train the student on for so many epochs with INT8 simulated in it (QAT); weights and ranges come from there."""
+    aware_teacher: Literal["student", "teacher", "none"] | None = Field(default=None, exclude_if=absent)
+    """Who teaches in those epochs, in float: the student as it was, the job's teacher, or nobody, so that labels teach
+    alone; null takes the student."""
     fallback: bool = True
     """Where INT8 loses more than the budget, keep the layers that it hurts most in higher precision."""
 
@@ -118,9 +121,26 @@ class Calibrated(Boxed):
             raise field_error("is not used where ranges come from a training", at="calibration_path", hint=hint)
         return self
 
+    @property
+    def trains(self) -> bool:
+        """Whether it is trained on with INT8 simulated in it."""
+        return bool(self.aware_epochs) and getattr(self, "precision", None) == "int8"
+
+    @property
+    def taught_by(self) -> Literal["student", "teacher", "none"]:
+        """Who teaches it then."""
+        return self.aware_teacher or "student"
+
+    @model_validator(mode="after")
+    def _teaches_somebody(self) -> Self:
+        if self.aware_teacher is not None and not self.trains:
+            hint = "add precision: int8 and aware_epochs, or leave aware_teacher out"
+            raise field_error("is of quantization-aware training, and there is none", at="aware_teacher", hint=hint)
+        return self
+
     @model_validator(mode="after")
     def _trains_one_shape(self) -> Self:
-        if not self.aware_epochs or getattr(self, "precision", None) != "int8":
+        if not self.trains:
             return self
         others: dict[str, Any] = {"imgsz": self.imgsz, "batch": self.batch, "nms": self.nms is False or None}
         for name in [name for name, value in others.items() if value is not None]:

@@ -46,6 +46,41 @@ class LayerSensitivity(StoredModel):
     """Change of scores, and of boxes relative to the image."""
 
 
+class AwareFigures(StoredModel):
+    """The quantization-aware training of an INT8 form, beside calibration alone."""
+
+    teacher: Literal["student", "teacher", "none"]
+    """Who taught, in float: the student as it was, the job's teacher, or labels alone."""
+    epochs: int
+    """Epochs that were trained."""
+    best_epoch: int
+    """The one that is kept, by mAP50-95; 0 is the student with ranges of a few batches, untrained."""
+    maps: tuple[float, ...]
+    """mAP50-95 of the simulated INT8: untrained, then after each epoch."""
+    start_drop: float
+    """The student's mAP50-95 in float less that of simulated INT8, untrained."""
+    drop: float
+    """The same of the file that this training gives, run as it will be."""
+    calibrated_drop: float
+    """The same of a file that is calibrated alone, with its fallback where both are over the budget."""
+    integer_share: float
+    """Share of the weights that the graph stores in 8 bits, 0 to 1."""
+    taken: Literal["trained", "calibrated"]
+    """Which of the two files is published: the one that loses less."""
+
+    @property
+    def sentence(self) -> str:
+        """Tell what the training did, in points of mAP50-95."""
+        by = {"student": "its float self", "teacher": "the job's teacher", "none": "labels alone"}[self.teacher]
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        kept = f"epoch {self.best_epoch} is kept" if self.best_epoch else "no epoch was better than none"
+        lost = f"it loses {self.drop * 100:.1f} points, {self.start_drop * 100:.1f} untrained"
+        alone = f"calibration alone loses {self.calibrated_drop * 100:.1f}"
+        taken = "" if self.taken == "trained" else ", and is in the file"
+        share = f"{self.integer_share:.0%} of the trained weights are in 8 bits"
+        return f"trained on for {epochs} in simulated INT8, taught by {by}: {kept}, {lost}; {alone}{taken}; {share}"
+
+
 class ExportFigures(StoredModel):
     """What is known of every form."""
 
@@ -106,6 +141,8 @@ class MeasuredExport(ExportFigures, MeasuredFigures):
     """Every try to stay within the budget."""
     sensitivity: tuple[LayerSensitivity, ...] = ()
     """The layers that INT8 hurts most, the worst first."""
+    aware: AwareFigures | None = Field(default=None, exclude_if=absent)
+    """Of a form with ``aware_epochs``; absent in results from before."""
     size_bytes: int | None = Field(default=None, exclude_if=absent)
     """Of its files; absent where it is not published."""
     max_relative_error: float | None = Field(default=None, exclude_if=absent)

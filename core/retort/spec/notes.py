@@ -169,6 +169,7 @@ export.max_det | boxes | Pictures show more objects, or memory is short.
 export.calibration_images | images | More when INT8 varies from run to run.
 export.calibration_path | | The device sees other scenes than the training images show.
 export.aware_epochs | epochs | INT8 misses its budget in spite of the fallback.
+export.aware_teacher | | `none` where labels alone shall teach; `teacher` to try the job's.
 export.fallback | | Off where the chip runs nothing but INT8.
 export.precision | | What the device computes fastest.
 export.opset | | The device's runtime is old.

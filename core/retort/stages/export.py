@@ -13,12 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from retort.constants import Role
 from retort.exports.base import MAX_DET, Calibrated, Export
-from retort.pipeline import latency, progress
+from retort.pipeline import latency, progress, train
 from retort.pipeline.answers import ExportedForms, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.extras import Extras, for_leaves
 from retort.spec import JobSpec
-from retort.spec.exported import CalibrationFigures, FallbackStep, LayerSensitivity, MeasuredExport, UnmeasuredExport
+from retort.spec.exported import (
+    AwareFigures,
+    CalibrationFigures,
+    FallbackStep,
+    LayerSensitivity,
+    MeasuredExport,
+    UnmeasuredExport,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
     from retort.training.export.calibration import Calibration
     from retort.training.export.form import Form
     from retort.training.export.parity import Comparison
+    from retort.training.export.qat import QATResult
     from retort.training.export.quantization import CalibratedGraph, Sensitivity
     from retort.training.inference import Runtime
 
@@ -49,11 +57,12 @@ class ExportWorkspace:
         self.imgsz = imgsz
         self.most_workspace_gib = context.inputs.bounds.workspace_gib
         self.seed = seed
-        self._folder = context.folder("exporting")
+        self.folder = context.folder("exporting")
         self._calibrations: dict[_Scenes, Calibration] = {}
         self._graphs: dict[tuple[_Scenes, str], CalibratedGraph] = {}
         self._rankings: dict[tuple[_Scenes, str], list[Sensitivity]] = {}
         self._base_maps: dict[Form, float] = {}
+        self._aware: dict[tuple[int, str], QATResult] = {}
 
     def beat(self) -> None:
         """Send a heartbeat; stop when requested."""
@@ -75,7 +84,7 @@ class ExportWorkspace:
 
         form = self.form(export)
         about = (*form.shape, form.batch, form.dynamic, form.nms_free, opset, simplify)
-        path = self._folder / f"float-{'-'.join(map(str, about))}.onnx"
+        path = self.folder / f"float-{'-'.join(map(str, about))}.onnx"
         if not path.exists():
             export_raw(self.weights, path, form, opset=opset, simplify=simplify)
         return path
@@ -87,7 +96,7 @@ class ExportWorkspace:
         form = self.form(export)
         if not form.final:
             return graph
-        path = self._folder / f"finished-{graph.name}"
+        path = self.folder / f"finished-{graph.name}"
         shutil.copyfile(graph, path)
         finish(path, form)
         return path
@@ -128,19 +137,22 @@ class ExportWorkspace:
             self._graphs[key] = CalibratedGraph(path, self.calibration(export), self.form(export))
         return self._graphs[key]
 
-    def aware_graph(self, epochs: int) -> Path:
-        """Return the INT8 graph after *epochs* epochs of quantization-aware training."""
+    def aware(self, export: Calibrated) -> QATResult:
+        """Return what the quantization-aware training of *export* came to; equal ones are trained once."""
+        from retort.training.evaluate import RuntimeAsModule, accuracy
         from retort.training.export.qat import QATConfig, train_aware
 
-        path = self._folder / f"aware-{epochs}.onnx"
-        if not path.exists():
-            context = self.context
-            output = QATConfig(
+        epochs, teacher = export.aware_epochs, export.taught_by
+        if (epochs, teacher) not in self._aware:
+            context, judged = self.context, self.conditions(self.context.inputs.device, self.form(export))
+            taught = train.weights(context) if teacher == "teacher" else self.weights if teacher == "student" else None
+            config = QATConfig(
                 data_yaml=context.inputs.data_yaml, imgsz=self.imgsz, batch=context.batch, epochs=epochs,
-                device=context.inputs.device, seed=self.seed, on_batch=self.beat,
+                device=context.inputs.device, seed=self.seed, on_batch=self.beat, teacher=taught,
+                judge=lambda runtime: accuracy(RuntimeAsModule(runtime, self.network.names), judged).map,
             )  # fmt: skip
-            train_aware(self.weights, path, output, self._folder / f"aware-{epochs}")
-        return path
+            self._aware[epochs, teacher] = train_aware(self.weights, config, self.folder / f"aware-{epochs}-{teacher}")
+        return self._aware[epochs, teacher]
 
     def ranking(self, export: Calibrated) -> list[Sensitivity]:
         """Return the layers by INT8 sensitivity, the worst first."""
@@ -233,11 +245,48 @@ _MOST = 0.5
 def produce(workspace: ExportWorkspace, export: Export, path: Path, name: str) -> MeasuredExport:
     """Export to *path* within the mAP budget; return measurements and fallback steps.
 
+    A form that is trained on stands beside one that is calibrated alone, and the better of the two is kept.
+
     Raises:
         ToolchainMissing: this machine cannot make it.
         DataError: there are too few images to calibrate with.
 
     """
+    if not (isinstance(export, Calibrated) and export.trains):
+        return _calibrated(workspace, export, path, name)
+    trained = _made(workspace, export, path, name, ())
+    beside, fallback = workspace.folder / name, export.fallback and not _fits(export, trained)
+    alone = export.model_copy(update={"aware_epochs": 0, "aware_teacher": None, "fallback": fallback})
+    calibrated = _calibrated(workspace, alone, beside, name)
+    if better := calibrated.map > trained.map:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.move(beside, path)
+    told = {"aware": _aware(workspace, export, trained, calibrated)}
+    if better:
+        return calibrated.model_copy(update=told)
+    return trained.model_copy(update={**told, "status": _status(export, trained), "hint": _hint(trained)})
+
+
+def _aware(
+    workspace: ExportWorkspace, export: Calibrated, trained: MeasuredExport, calibrated: MeasuredExport
+) -> AwareFigures:
+    """Return what the training did, beside calibration alone."""
+    found, alike = workspace.aware(export), replace(workspace.form(export), nms=None)
+    return AwareFigures(
+        teacher=export.taught_by,
+        epochs=len(found.maps) - 1,
+        best_epoch=found.best_epoch,
+        maps=tuple(found.maps),
+        start_drop=workspace.base_map(alike) - found.maps[0],
+        drop=trained.map_drop,
+        calibrated_drop=calibrated.map_drop,
+        integer_share=found.integer_share,
+        taken="calibrated" if calibrated.map > trained.map else "trained",
+    )
+
+
+def _calibrated(workspace: ExportWorkspace, export: Export, path: Path, name: str) -> MeasuredExport:
+    """Export to *path* without a training; keep layers in float where the budget asks for it."""
     steps: list[MeasuredExport] = []
     kept: Sequence[str] = ()
     ranking: list[Sensitivity] = []
@@ -281,7 +330,7 @@ def _may_fall_back(export: Export) -> bool:
 def _is_calibrated(export: Export) -> bool:
     """Return True if its ranges come from calibration images, and layers can be left out of INT8."""
     quantized = isinstance(export, Calibrated) and getattr(export, "precision", None) == "int8"
-    return quantized and not export.aware_epochs  # type: ignore[attr-defined]
+    return quantized and not export.trains  # type: ignore[attr-defined]
 
 
 def _fits(export: Export, step: MeasuredExport) -> bool:
@@ -536,6 +585,8 @@ def _tell(context: Context, entry: MeasuredExport | UnmeasuredExport) -> None:
     if isinstance(entry, MeasuredExport) and entry.status == "passed":
         drop = f"{entry.map_drop * 100:+.1f}"
         context.journal.log(f"{entry.path}: loses {drop} points of mAP50-95, {entry.latency_ms.p50:.1f} ms")
+        if entry.aware is not None:
+            context.journal.log(f"{entry.path}: {entry.aware.sentence}")
         return
     context.journal.log(f"{entry.path} ({entry.status}): {_why(entry)}", "warning", hint=entry.hint)
 

@@ -34,6 +34,8 @@ def parsed(student: str = "yolov8n", **export: Any) -> Any:
         ({"format": "engine", "dynamic": True, "precision": "int8"}, "dynamic", "fp32"),
         ({"format": "onnx", "precision": "int8", "aware_epochs": 2, "imgsz": 64}, "imgsz", "aware_epochs"),
         ({"format": "onnx", "precision": "int8", "aware_epochs": 2, "batch": 2}, "batch", "aware_epochs"),
+        ({"format": "onnx", "precision": "int8", "aware_teacher": "student"}, "aware_teacher", "aware_epochs"),
+        ({"format": "onnx", "aware_epochs": 2, "aware_teacher": "none"}, "aware_teacher", "precision: int8"),
         ({"format": "onnx", "half": True}, "half", "precision: fp16"),
         ({"format": "onnx", "end2end": True}, "end2end", "nms: false"),
     ],
@@ -60,5 +62,11 @@ def test_students_that_have_an_nms_free_head_may_give_it(student: str):
 
 def test_what_was_not_asked_for_is_not_in_the_document():
     """Specs of before keep their digests."""
-    added = {"imgsz", "batch", "nms", "conf", "iou", "max_det"}
+    added = {"imgsz", "batch", "nms", "conf", "iou", "max_det", "aware_teacher"}
     assert not added & parsed(format="onnx").model_dump().keys()
+
+
+def test_who_teaches_while_int8_is_simulated_is_the_student_as_it_was_unless_told():
+    aware = {"format": "onnx", "precision": "int8", "aware_epochs": 2}
+    assert parsed(**aware).taught_by == "student"
+    assert parsed(**aware, aware_teacher="none").taught_by == "none"

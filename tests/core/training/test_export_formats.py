@@ -14,6 +14,8 @@ import yaml
 from core.training.pictures import draw
 from retort.errors import DataError
 from retort.exports import EXPORT_FORMATS
+from retort.training import models
+from retort.training.evaluate import Conditions, RuntimeAsModule, accuracy
 from retort.training.export import tensorrt
 from retort.training.export.base import maker
 from retort.training.export.calibration import choose, choose_unlabelled
@@ -150,29 +152,30 @@ def test_the_calibration_cache_holds_each_tensors_scale_as_a_float_in_hex(
 
 
 @pytest.mark.train
-def test_a_student_trained_on_with_int8_in_it_gives_a_graph_with_its_scales(
+def test_a_student_trained_on_by_labels_alone_gives_a_graph_with_its_scales(
     published: Callable[..., Path], data_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     batches: list[None] = []
-    lesson = QATConfig(
-        data_yaml, imgsz=S, batch=8, epochs=1, device="cpu", seed=0, on_batch=lambda: batches.append(None)
-    )  # fmt: skip
+    judged = Conditions(data_yaml, imgsz=S, device="cpu", square=True, loader_workers=0)
     weights = published("yolov8n")
-    train_aware(weights, tmp_path / "aware.onnx", lesson, tmp_path / "fit")
-    assert len(batches) > 2  # 16 images to train with, and a validation
-    assert len(quantized_layers(onnx.load(tmp_path / "aware.onnx"))) > 50
-    before = (tmp_path / "aware.onnx").read_bytes()
+    lesson = QATConfig(
+        data_yaml, imgsz=S, batch=8, epochs=1, device="cpu", seed=0, on_batch=lambda: batches.append(None),
+        judge=lambda runtime: accuracy(RuntimeAsModule(runtime, models.load(weights).names), judged).map,
+    )  # fmt: skip
+    aware = train_aware(weights, lesson, tmp_path / "fit").graph
+    assert len(batches) == 2  # 16 images to train with
+    assert len(quantized_layers(onnx.load(aware))) > 50
+    before = aware.read_bytes()
     after = folded(before)
     assert len(after) < 0.4 * len(before)
     assert integer_share(onnx.load_from_string(after)) > 0.9
-    (tmp_path / "folded.onnx").write_bytes(after)
-    both = [output(load_onnx(tmp_path / name), data_yaml.parent) for name in ("aware.onnx", "folded.onnx")]
+    (tmp_path / "fit/folded.onnx").write_bytes(after)
+    both = [output(load_onnx(path), data_yaml.parent) for path in (aware, tmp_path / "fit/folded.onnx")]
     assert torch.equal(*both)
-    (tmp_path / "folded.onnx").unlink()
-    images = output(load_onnx(tmp_path / "aware.onnx"), data_yaml.parent)
+    images = output(load_onnx(aware), data_yaml.parent)
     assert images.shape == output(wrap_network(load_folded(weights)), data_yaml.parent).shape
-    assert {path.name for path in tmp_path.iterdir()} == {"aware.onnx", "fit"}  # no tracker of upstream's has written
+    assert {path.name for path in tmp_path.iterdir()} == {"fit"}  # no tracker of upstream's has written
 
 
 def test_what_this_machine_lacks_for_an_engine_is_told() -> None:

@@ -18,8 +18,9 @@ def export_notes(exports: Sequence[MeasuredExport | UnmeasuredExport]) -> list[s
     warnings = [f"{one.path}: {one.reason}" + (f"\n  {one.hint}" if one.hint else "") for one in told]
     measured = [one for one in exports if isinstance(one, MeasuredExport)]
     bases = [f"{one.path}: judged {judged}" for one in measured if (judged := _judged(one))]
+    aware = [f"{one.path}: {one.aware.sentence}" for one in measured if one.aware is not None]
     settings = [f"{one.path}: run by {one.runtime} on {one.settings}" for one in measured if one.settings is not None]
-    return [*warnings, *bases, *settings]
+    return [*warnings, *bases, *aware, *settings]
 
 
 def _judged(export: MeasuredExport) -> str:

@@ -11,6 +11,7 @@ from retort.errors import RetortError
 from retort.exports.base import Calibrated, Export
 
 if TYPE_CHECKING:
+    from retort.training.export.qat import QATResult
     from retort.training.export.quantization import CalibratedGraph
     from retort.training.inference import Runtime
 
@@ -36,8 +37,8 @@ class Sources(Protocol):
     def float_graph(self, export: Calibrated, *, opset: int | None = None) -> CalibratedGraph:
         """Return the graph with tensor ranges over the calibration images of *export*."""
 
-    def aware_graph(self, epochs: int) -> Path:
-        """Return the INT8 graph after *epochs* epochs of quantization-aware training."""
+    def aware(self, export: Calibrated) -> QATResult:
+        """Return what the quantization-aware training of *export* came to."""
 
 
 class Maker(Protocol):

@@ -23,8 +23,8 @@ NEWEST_OPSET = 20
 def make(sources: Sources, export: Onnx, path: Path, kept: Collection[str]) -> None:
     """Write the ONNX graph, in INT8 with its scales in it."""
     form = Form.of(export, sources.imgsz)
-    if export.precision == "int8" and export.aware_epochs:
-        path.write_bytes(folded(sources.aware_graph(export.aware_epochs).read_bytes()))
+    if export.trains:
+        path.write_bytes(folded(sources.aware(export).graph.read_bytes()))
     elif export.precision == "int8":
         sources.float_graph(export, opset=export.opset).write(path, kept=kept)
     else:

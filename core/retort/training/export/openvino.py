@@ -28,12 +28,11 @@ NAME = "student"
 def make(sources: Sources, export: OpenVino, path: Path, kept: Collection[str]) -> None:
     """Write the model into the folder *path*."""
     about = sources.metadata(export)
-    if export.precision == "int8" and not export.aware_epochs:
+    if export.precision == "int8" and not export.trains:
         ranged = sources.float_graph(export)
         quantize_openvino(ranged, path, kept=kept, metadata=about, whole=sources.finished(ranged.path, export))
         return
-    aware = export.precision == "int8"
-    graph = sources.aware_graph(export.aware_epochs) if aware else sources.graph(export)
+    graph = sources.aware(export).graph if export.trains else sources.graph(export)
     export_openvino(sources.finished(graph, export), path, half=export.precision != "fp32", metadata=about)
 
 

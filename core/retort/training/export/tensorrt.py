@@ -31,8 +31,8 @@ def make(sources: Sources, export: Engine, path: Path, kept: Collection[str]) ->
     Where the engine cannot be built, the graph to build it from is left, with its scales in it, and beside it.
     """
     graph, given = path.with_suffix(".engine.onnx"), [path.with_suffix(".engine.onnx")]
-    if export.precision == "int8" and export.aware_epochs:
-        graph.write_bytes(sources.aware_graph(export.aware_epochs).read_bytes())
+    if export.trains:
+        graph.write_bytes(sources.aware(export).graph.read_bytes())
     elif export.precision == "int8":
         ranged = sources.float_graph(export)
         ranged.write(graph, kept=kept, symmetric=True)
