@@ -62,7 +62,7 @@ def of_quality(path: Path) -> Iterator[Checked]:
         lead = class_lead(teachers[given], beside)
         for basis, most in (
             ("control", max(0.0, score(teachers[given]) - score(beside)) if lead is None else lead),
-            (f"epoch {quarter}", max(0.0, score(teachers[given]) - early)),
+            (f"epoch {quarter}", max(0.0, teachers[given]["map50_95"] - early)),  # both on the validation images
         ):
             yield Checked(str(path), name, basis, most, gained, gained <= most or None)
 
@@ -127,8 +127,10 @@ def main() -> None:
             "points on average"
         )
     if arguments.json is not None:
+        from provenance import provenance, write_json  # beside this file
+
         runs = [{**asdict(one), "source": Path(one.source).name} for one in found]
-        arguments.json.write_text(json.dumps({"counts": summary, "runs": runs}, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.json, {"counts": summary, "runs": runs, **provenance()})
 
 
 if __name__ == "__main__":

@@ -160,8 +160,8 @@ def _cautions(student: ModelFigures, teacher: ModelFigures, best: float | None) 
     said = []
     if student.map is not None and teacher.map - student.map < HARDLY:
         said.append(f"It is hardly better than the student, by less than {_points(HARDLY)}: it has little to teach.")
-    elif teacher.worth is not None and teacher.worth.most < LITTLE:
-        said.append(f"{teacher.worth.sentence} {LABELS_MORE}")
+        if teacher.worth is not None and teacher.worth.most < LITTLE:
+            said.append(f"{teacher.worth.sentence} {LABELS_MORE}")
     if clearly := weaker(student, teacher, CLEARLY):
         said.append(
             f"It is clearly weaker than the student in {_listed(clearly)}: the student would unlearn some of it."

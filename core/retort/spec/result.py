@@ -152,7 +152,7 @@ class JobResult(StoredModel):
     """What may be said of student against control, judged once; null in results from before it was kept."""
     worth: WorthCheck | None = Field(default=None, exclude_if=absent)
     """What the teacher could be worth at most, and whether it was more; absent with several teachers, where teacher or
-    control were not measured or hardly learned anything, and in results from before."""
+    control were not measured or hardly learned anything, where nothing was distilled, and in results from before."""
     arms: tuple[ArmFigures, ...] = ()
     """Further controls, in the order of the spec; without those that were not trained, which ``extras`` tells of."""
     ensemble: tuple[FurtherTeacherFigures, ...] = ()

@@ -110,7 +110,8 @@ def _arms(context: Context, curves: Curves) -> tuple[ArmFigures, ...]:
 
 def _worth(context: Context, result: JobResult, curves: Curves) -> WorthCheck | None:
     found, student = context.needed("evaluate", Evaluated), context.needed("distill", TrainedNetwork)
-    if context.spec.teacher.ensemble:
+    stopped = result.pilot is not None and result.pilot.decision == "stopped"
+    if context.spec.teacher.ensemble or stopped:
         return None
     return check(
         result.roles, most=found.most, excess=found.excess, noise=noise(context, curves), foretold=student.worth

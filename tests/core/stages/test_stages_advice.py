@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from retort.report import advice
 from retort.report.advice import AdviceConditions, Measured, ModelFigures, TeacherVerdict, Unusable, answer, judge
+from retort.report.worth import bound
 from retort.spec.advised import AdviceData, AdviceResult, AdviceStudent, StepCost
 from retort.spec.figures import NetworkFigures
 from stored_results import role
@@ -60,6 +61,22 @@ def test_a_teacher_that_is_hardly_better_has_little_to_teach():
     for score, verdict in ((0.40, "possible"), (0.404, "possible"), (0.406, "recommended")):
         assert judged(network("alike", score)).verdict == verdict
     assert said(judged(network("alike", 0.4)), "hardly better")
+
+
+def test_what_a_teacher_can_be_worth_is_told_and_where_it_is_next_to_nothing_what_can_bring_more():
+    def worthy(teacher: ModelFigures) -> ModelFigures:
+        return replace(teacher, worth=bound(teacher.per_class, STUDENT.per_class, basis="fit", epochs=25))
+
+    found = judged(worthy(SOUND))
+    assert (found.verdict, said(found, "at most +10.0 points", "after 25 epochs without")) == ("recommended", True)
+    found = judged(worthy(network("alike", 0.403)))
+    assert (found.verdict, said(found, "at most +0.3 points", "Images without labels")) == ("possible", True)
+    uneven = replace(
+        network("uneven", 0.4), per_class={**dict.fromkeys(CLASSES[:5], 0.44), **dict.fromkeys(CLASSES[5:], 0.36)}
+    )
+    found = judged(worthy(uneven))
+    assert (found.verdict, said(found, "at most +2.0 points")) == ("possible", True)
+    assert not said(found, "Images without labels"), "it leads by four points in half of the classes"
 
 
 def weak_in(number: int, by: float) -> ModelFigures:
