@@ -139,7 +139,7 @@ class Study:
             teaching = dataclasses.replace(teaching, unlabelled=shown)
         return dataclasses.replace(
             plan, weights=self.options.student_weights, training=self.training(seed), class_balance=given.class_balance,
-            terms=given.terms, teaching=teaching, watched=given.terms and given.teacher in {"teacher", "self"},
+            terms=given.terms, teaching=teaching, watched=given.terms and given.teacher == "teacher",
         )  # fmt: skip
 
     def plan(self, role: Role, model: str, epochs: int, data_yaml: Path, folder: str) -> TrainConfig:
