@@ -28,7 +28,7 @@ def repeated(event: AnyEvent, role: str) -> bool:
 def live(home: Path) -> list[tuple[str, int, int]]:
     """Kill the run while the placebo trains, among the arms, and let a second attempt finish."""
     training = {"epochs": 1, "imgsz": 64, "batch": "auto", "close_mosaic": 0, "seed": 7, "seeds": 2}
-    arms = ["class_weights", "assignment", "placebo", "equal_time"]
+    arms = ["class_weights", "assignment", "placebo", "self", "equal_time"]
     spec = {**document(home), "training": training, "exports": [], "arms": arms}
     killed = start(home, spec, attempt=1)
     killed.until(lambda event: isinstance(event, ArtifactEvent) and event.name == "arm-assignment.pt")
@@ -86,7 +86,7 @@ def test_the_repetitions_are_other_networks_and_their_curves_stand_apart(life: t
     assert "2 seeds" in page
 
 
-ARMS = ("class_weights", "assignment", "placebo", "equal_time")
+ARMS = ("class_weights", "assignment", "placebo", "self", "equal_time")
 
 
 def test_what_distillation_changes_at_once_is_told_apart_by_arms_that_change_one_thing(life: tuple[Ended, Ended]):

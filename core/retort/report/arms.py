@@ -28,6 +28,12 @@ _SHOWS: dict[ArmName, dict[Kind, str]] = {
         "none": "It is not shown that what the teacher knows is of use: the procedure alone may account for a gain.",
         "loss": "The same procedure gives more without what this teacher knows.",
     },
+    "self": {
+        "gain": "What the teacher knows is of use beyond the student's own average as a teacher.",
+        "none": "It is not shown that the teacher gives more than the student's own average: regularisation alone may "
+        "account for a gain.",
+        "loss": "The student's own average is the better teacher.",
+    },
     "equal_time": {
         "gain": "The time is better spent on distillation than on a longer training without a teacher.",
         "none": "It is not shown that the time is better spent on distillation than on a longer training.",

@@ -11,7 +11,7 @@ from retort.schema import StoredModel, distinct, without_default
 from retort.spec.figures import TrainedFigures
 from retort.spec.verdict import Kind, Resampled, VerdictInterval
 
-ArmName = Literal["class_weights", "assignment", "placebo", "equal_time", "labelled_only", "without_unlabelled"]
+ArmName = Literal["class_weights", "assignment", "placebo", "self", "equal_time", "labelled_only", "without_unlabelled"]
 
 
 def _each_once(schema: dict[str, Any]) -> None:
@@ -22,7 +22,7 @@ def _each_once(schema: dict[str, Any]) -> None:
 
 Arms = Annotated[
     tuple[ArmName, ...],
-    Field(strict=False, max_length=6, json_schema_extra=_each_once),
+    Field(strict=False, max_length=7, json_schema_extra=_each_once),
     AfterValidator(distinct),
 ]
 
@@ -30,6 +30,7 @@ ABOUT: dict[ArmName, str] = {
     "class_weights": "the control, with the classes of its task loss weighed as the recipe weighs them in its terms",
     "assignment": "the control, with labels assigned by the teacher as in the student, and no distillation terms",
     "placebo": "the student, distilled in full from a network that has nothing to teach it",
+    "self": "the student, distilled in full from the average of its own weights",
     "equal_time": "the control, trained for as long as the student took",
     "labelled_only": "the control, trained on the labelled images alone, for as many optimizer steps",
     "without_unlabelled": "the student, distilled on the labelled images alone, without the unlabelled ones",

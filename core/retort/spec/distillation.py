@@ -92,6 +92,10 @@ class DistillationSpec(InputModel):
     assignment: Literal["student", "teacher", "auto"] = Field(default="student", json_schema_extra=without_default)
     """Whose predictions choose the anchors that learn each ground-truth box. A teacher must know every class for it;
     ``auto`` lets one that does, and else the student."""
+    agreement: Literal["none", "gate", "project"] = "none"
+    """What becomes of a term whose gradient opposes the task's at the student's neck, as a mean over steps: nothing;
+    its weight falls to 0, smoothly (gating by cosine similarity); or the component along the task's gradient is taken
+    away (gradient surgery, PCGrad)."""
     schedule: Schedule = Field(default_factory=Schedule, json_schema_extra=without_default)
     """Fields left out are the recipe's."""
     weak_teacher: Literal["warn", "refuse"] = "warn"

@@ -264,10 +264,11 @@ class JobSpec(InputModel):
     """Also train the same student without distillation, same seed and schedule, and report the difference."""
     arms: Arms = ()
     """Further controls, each of which differs from the control in one thing alone: ``class_weights``, the recipe's
-    weights of the classes; ``assignment``, labels assigned by the teacher; ``placebo``, all of the distillation, from
-    a network that has nothing to teach; ``equal_time``, as much time as the student took; ``labelled_only``, without
-    the pseudo-labelled images; and the student ``without_unlabelled`` images. Left out, it is the last two where there
-    are such images and a control, else none."""
+    weights of the classes; ``assignment``, labels assigned by the teacher; ``placebo``, all of the distillation,
+    from a network that has nothing to teach; ``self``, all of it from the average of the student's own weights;
+    ``equal_time``, as much time as the student took; ``labelled_only``, without the pseudo-labelled images; and the
+    student ``without_unlabelled`` images. Left out, it is the last two where there are such images and a control,
+    else none."""
     exports: Annotated[tuple[AnyExport, ...], Field(strict=False)] = Field(
         default=(EXPORT_FORMATS["onnx"](),), max_length=16, json_schema_extra={"default": [{"format": "onnx"}]}
     )

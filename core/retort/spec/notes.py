@@ -85,6 +85,7 @@ distillation.recipe | | `article` and `native` are there to compare with.
 distillation.losses | | The ECG names a term, or for research.
 distillation.balance | | `none` to give weights as papers do.
 distillation.assignment | | `student` where the teacher is barely better than the student.
+distillation.agreement | | `gate` or `project` where `health/grad_agreement_` of a term stays below 0.
 distillation.schedule | | The teacher helps early and holds back late.
 distillation.weak_teacher | | `refuse` in pipelines that nobody watches.
 distillation.pilot | | True where no harm counts for more than a gain that shows late.

@@ -48,6 +48,7 @@ def _cost(spec: JobSpec, arm: ArmName) -> float:
         "class_weights": progress.plain(spec),
         "assignment": progress.distilling(spec),
         "placebo": progress.plain(spec) + taught,
+        "self": progress.plain(spec) + taught,
         "equal_time": progress.distilling(spec),
         "labelled_only": progress.plain(spec),
         "without_unlabelled": progress.distilling(spec.model_copy(update={"data": _without_unlabelled(spec)})),
@@ -103,7 +104,8 @@ def _training(context: Context, arm: ArmName) -> FurtherTraining:
 
 def _prepared(context: Context, arm: ArmName) -> FitArguments:
     makers: dict[ArmName, Callable[[Context, TrainConfig], FitArguments]] = {
-        "class_weights": _class_weights, "assignment": _assignment, "placebo": _placebo, "equal_time": _equal_time,
+        "class_weights": _class_weights, "assignment": _assignment, "placebo": _placebo, "self": _self,
+        "equal_time": _equal_time,
         "labelled_only": _labelled_only, "without_unlabelled": _student_without_unlabelled,
     }  # fmt: skip
     context.journal.log(f"the arm {arm}: {ABOUT[arm]}")
@@ -133,9 +135,7 @@ def _placebo(context: Context, plan: TrainConfig) -> FitArguments:
     """Put a network with nothing to teach in the place of each teacher, without giving it labels to assign anew."""
     from retort.training.arms import gives_boxes
 
-    distillation = _distillation(context)
-    if not _teacher_assigns(context):
-        distillation = distillation.model_copy(update={"assignment": "student"})
+    distillation = _assigned_alike(context)
     folder, config = context.lasting_folder("placebo"), teacher_config(context)
     first = _placebo_of(context, plan, train.weights(context), folder / "teacher.pt")
     teaching: TeacherConfig = dataclasses.replace(
@@ -151,6 +151,30 @@ def _placebo(context: Context, plan: TrainConfig) -> FitArguments:
         ),
     )
     return FitArguments(dataclasses.replace(plan, teaching=teaching), first, distillation)
+
+
+def _self(context: Context, plan: TrainConfig) -> FitArguments:
+    """Put the average of the student's weights in the place of all teachers.
+
+    It counts as knowing the classes that they know.
+    """
+    from retort.training import arms
+
+    config, first = teacher_config(context), train.weights(context)
+    known = arms.known_classes([first, *(one.weights for one in config.further)])
+    teaching = dataclasses.replace(config, weight=1.0, imgsz=None, further=(), ema=True, ema_classes=known)
+    distillation = arms.terms_under(first, _assigned_alike(context))
+    return FitArguments(dataclasses.replace(plan, teaching=teaching), None, distillation)
+
+
+def _assigned_alike(context: Context) -> DistillationSpec:
+    """Return the job's distillation for another teacher.
+
+    That one assigns labels only where the job's teacher does.
+    """
+    distillation = _distillation(context)
+    assigns = _teacher_assigns(context)
+    return distillation if assigns else distillation.model_copy(update={"assignment": "student"})
 
 
 def _placebo_of(context: Context, plan: TrainConfig, teacher: Path, path: Path) -> Path:

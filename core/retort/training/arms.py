@@ -13,7 +13,7 @@ from retort.losses.base import class_weights
 from retort.spec import DistillationSpec
 from retort.training import models, teachers
 from retort.training.config import TrainConfig, Trainer
-from retort.training.distillation.objective import teacher_assigns
+from retort.training.distillation.objective import taught, teacher_assigns
 from retort.training.distillation.self_teacher import known_names
 from retort.training.models import ClassMap
 from retort.training.teachers.base import BoxNetwork
@@ -59,6 +59,12 @@ def assigns(plan: TrainConfig, names: Mapping[int, str], teacher: Path, distilla
 def gives_boxes(teacher: Path) -> bool:
     """Return True if *teacher* gives boxes alone, as its placebo must."""
     return isinstance(teachers.load(teacher), BoxNetwork)
+
+
+def terms_under(teacher: Path, distillation: DistillationSpec) -> DistillationSpec:
+    """Return *distillation* with the terms that *teacher* can teach alone."""
+    terms, _, _ = taught(distillation, boxes=gives_boxes(teacher))
+    return distillation.model_copy(update={"losses": terms})
 
 
 def assignment_alone(distillation: DistillationSpec) -> DistillationSpec:

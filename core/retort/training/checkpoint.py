@@ -155,6 +155,8 @@ def identity_of(
         chosen["ema"] = plan.teaching.ema_classes
     chosen["training"] = plan.training.model_dump(mode="json")
     chosen["distillation"] = None if distillation is None else distillation.model_dump(mode="json")
+    if distillation is not None and distillation.agreement == "none":
+        del chosen["distillation"]["agreement"]  # so that a training of an earlier version goes on
     return {
         "plan": hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest(),
         "initial weights": "" if plan.weights is None else sha256_of(plan.weights),

@@ -40,15 +40,18 @@ def epoch_metrics(trainer: MeasuredTrainer) -> dict[str, float | None]:
 
     They are losses, learning rates and validation results; not finite is None.
     """
-    trained = {f"train/{name}": float(value) for name, value in trainer.tloss.items()}
+    means = {name: float(value) for name, value in trainer.tloss.items()}
+    agreement = {name: value for name, value in means.items() if name.startswith("agreement/")}
+    trained = {f"train/{name}": value for name, value in means.items() if name not in agreement}
     trained["train/loss"] = sum(
         value
         for name, value in trained.items()
         if not name.startswith("train/kd/")  # which kd_loss sums up
     )
     validated = {VALIDATED.get(name, name): float(value) for name, value in trainer.metrics.items()}
-    validated = {name: value for name, value in validated.items() if not name.startswith("val/kd")}
-    found = {**trained, **learning_rates(trainer.optimizer), **validated}
+    validated = {name: value for name, value in validated.items() if not name.startswith(("val/kd", "val/agreement"))}
+    agreed = {f"health/grad_{name.replace('/', '_')}": value for name, value in agreement.items()}
+    found = {**trained, **agreed, **learning_rates(trainer.optimizer), **validated}
     return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 

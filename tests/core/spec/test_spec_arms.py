@@ -11,7 +11,7 @@ from retort.spec import JobSpec, digest, parse_spec
 
 Document = Callable[..., dict[str, Any]]
 Problems = Callable[[Any], list[FieldProblem]]
-ALL = ["class_weights", "assignment", "placebo", "equal_time"]
+ALL = ["class_weights", "assignment", "placebo", "self", "equal_time"]
 LABELS = {"path": "/data/more"}
 UNLABELLED = {"path": "/data/digits", "unlabelled": {"path": "/data/more"}}
 

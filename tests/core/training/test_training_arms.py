@@ -104,3 +104,19 @@ def test_an_arm_knows_who_assigns_the_labels_of_the_student(control: TrainConfig
     assert arms.assigns(control, NAMES, knows, DistillationSpec())
     assert not arms.assigns(control, NAMES, partly, DistillationSpec())
     assert not arms.assigns(control, NAMES, knows, DistillationSpec(assignment="student"))
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("agreement", ["none", "project"])
+def test_terms_without_weight_leave_the_control_as_it_is_bit_for_bit(
+    control: TrainConfig, published: Callable[..., Path], agreement: str
+):
+    """The projectors' gradient counted in the norm that is clipped, and made the student's steps shorter."""
+    asked = {"agreement": agreement, "assignment": "student", "schedule": {"warmup_epochs": 0}}
+    spec = DistillationSpec.model_validate(asked)
+    silent = spec.model_copy(update={"losses": tuple(one.model_copy(update={"weight": 0.0}) for one in spec.losses)})
+    tight = replace(control, training=control.training.model_copy(update={"grad_clip": 0.1}))
+
+    plain = weights(tight, "control")
+    assert equal(plain, weights(tight, "silent", teacher=published("yolo11n"), distillation=silent))
+    assert not equal(plain, weights(tight, "loud", teacher=published("yolo11n"), distillation=spec))

@@ -1,4 +1,4 @@
-"""Balance loss terms by their share of the task loss or gradient."""
+"""Balance loss terms by task loss or gradient; measure their agreement with the task."""
 
 from __future__ import annotations
 
@@ -130,13 +130,12 @@ class TaskLossBalance:
         self._steps = state["steps"] if self._losses.sums is not None else 0
 
 
-class GradientBalance:
-    """Balance of term weights by gradient norms.
+class GradientMeter:
+    """Running measurement of the gradients of the task and of each term.
 
-    A weight is the share of the gradient: the norm of the weighted term's gradient over that of the task's. Both are
-    measured at the feature maps that the student's head reads, where task and distillation meet, as RT-DETRv4 does
-    (arXiv 2510.25257): in each of the first steps, then several times in an epoch, so that the scale follows gradients
-    that change within one. The running mean remembers an epoch at most.
+    They are measured at the feature maps that the student's head reads, where task and distillation meet: in each of
+    the first steps, then several times in an epoch, so that what follows from them follows gradients that change within
+    one. The running means remember an epoch at most.
     """
 
     def __init__(self, steps_per_epoch: int | None = None) -> None:
@@ -144,6 +143,8 @@ class GradientBalance:
         self._measured_at = -1
         self._norms = RunningMean()
         """The task's, then each term's."""
+        self._cosines = RunningMean()
+        """Of each term's gradient and the task's."""
         self.every, self.memory = EVERY[1], MEMORY[1]
         if steps_per_epoch is not None:
             self.pace(steps_per_epoch)
@@ -153,31 +154,92 @@ class GradientBalance:
         self.every = min(max(steps_per_epoch // 8, EVERY[0]), EVERY[1])
         self.memory = min(max(steps_per_epoch, MEMORY[0]), MEMORY[1])
 
-    def __call__(
-        self, task: Tensor, terms: Sequence[Tensor], shared: Sequence[Tensor], *, objects: bool = True
-    ) -> Tensor:
-        """Return the ratio of the norms for each term."""
+    def observe(self, task: Tensor, terms: Sequence[Tensor], shared: Sequence[Tensor], *, objects: bool = True) -> None:
+        """Measure the gradients of this step if its turn has come.
+
+        The arguments are those of a balance.
+        """
         if self._steps < FIRST_STEPS or self._steps - self._measured_at >= self.every:
-            norms = torch.stack([gradient_norm(value, shared) for value in (task, *terms)])
+            norms, cosines = compare_gradients(task, terms, shared)
             memory = min(max(self._steps, MEMORY[0]), self.memory)
             keep = math.exp(-(self._steps - self._measured_at) / memory)
             _measure(self._norms, norms, objects=objects, keep=keep)
+            _measure(self._cosines, cosines, objects=objects, keep=keep)
             self._measured_at = self._steps
         self._steps += 1
-        return _scales(self._norms)
+
+    def cosines(self) -> Tensor:
+        """Return the mean cosine of each term's gradient and the task's, (T,).
+
+        It is 0 where it is not known.
+        """
+        return self._cosines.mean().nan_to_num()
+
+    def lengths(self) -> Tensor:
+        """Return the mean norm of each term's gradient over the task's, (T,).
+
+        It is 0 where it is not known.
+        """
+        means = self._norms.mean()
+        return (means[1:] / means[0]).nan_to_num(posinf=0.0)
 
     def state(self) -> dict[str, Any]:
-        """Return the measurements of the balance, in plain values."""
-        return {"steps": self._steps, "measured_at": self._measured_at, **self._norms.state()}
+        """Return the measurements in plain values."""
+        measured = {"steps": self._steps, "measured_at": self._measured_at, **self._norms.state()}
+        return {**measured, "cosines": self._cosines.state()}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Restore the measurements of ``state()``."""
+        """Restore the measurements of ``state()``; those of an earlier version know no cosines."""
         self._steps, self._measured_at = state["steps"], state.get("measured_at", -1)
         self._norms.restore(state, device)
+        self._cosines.restore(state.get("cosines", {}), device)
+        if self._norms.sums is not None and self._cosines.sums is None:
+            blank = torch.zeros_like(self._norms.sums[1:])
+            self._cosines.sums, self._cosines.mass = blank, blank.clone()
 
     def measure_next(self) -> None:
         """Measure in the next step, whatever its number."""
         self._measured_at = self._steps - self.every
+
+
+class GradientBalance(GradientMeter):
+    """Balance of term weights by gradient norms.
+
+    A weight is the share of the gradient: the norm of the weighted term's gradient over that of the task's, as in
+    RT-DETRv4 (arXiv 2510.25257).
+    """
+
+    def __call__(
+        self, task: Tensor, terms: Sequence[Tensor], shared: Sequence[Tensor], *, objects: bool = True
+    ) -> Tensor:
+        """Return the ratio of the norms for each term."""
+        self.observe(task, terms, shared, objects=objects)
+        return _scales(self._norms)
+
+
+AGREES = 0.1
+"""Mean cosine from which on ``agreement: gate`` leaves a term its whole weight."""
+
+
+def gate(cosines: Tensor) -> Tensor:
+    """Return the factor on each term's weight by mean cosine, (T,) to (T,).
+
+    The cosine is of its gradient and the task's. The factor is 0 where the term opposes the task, 1 where it agrees,
+    and a smooth step between. Du et al. (arXiv 1812.02224) take the cosine itself; but gradients of many dimensions
+    that want the same thing have small ones, and what a weight means would be lost.
+    """
+    way = (cosines / AGREES).clamp(0, 1)
+    return way.square() * (3 - 2 * way)
+
+
+def opposed(weights: Tensor, cosines: Tensor, lengths: Tensor) -> Tensor:
+    """Return how much of the task's gradient the weighted terms undo.
+
+    It is a scalar of at least 0. The component of a term's gradient along the task's is ``cosine * length`` times the
+    latter. Gradient surgery (Yu et al., NeurIPS 2020) takes it away where it is negative. Where the gradients meet they
+    are added, so that it is the same to add as much of the task's: a factor on the task loss, without another pass.
+    """
+    return (weights * lengths * (-cosines).clamp(min=0)).sum()
 
 
 class ClassMass:
@@ -246,14 +308,43 @@ def gradient_norm(value: Tensor, at: Sequence[Tensor]) -> Tensor:
 
     The gradient is with respect to all of *at*; the norm is up to a constant factor.
     """
-    if not value.requires_grad:
-        return torch.zeros((), device=value.device)
+    return _norm(_gradients(value, at), value.device)
+
+
+def compare_gradients(task: Tensor, terms: Sequence[Tensor], at: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return norms and cosines of the gradients at *at*.
+
+    The norms are the task's, then each term's, (1 + T,); the cosines each term's with the task's, (T,). A cosine is not
+    a number where one of its gradients is zero or not finite.
+    """
+    device, reference = task.device, _gradients(task, at)
+    norms, dots = [_norm(reference, device)], []
+    for term in terms:
+        found = _gradients(term, at)
+        norms.append(_norm(found, device))
+        pairs = [
+            (a.float() * b.float()).sum() for a, b in zip(reference, found, strict=True) if not (a is None or b is None)
+        ]
+        dots.append(torch.stack(pairs).sum() if pairs else torch.zeros((), device=device))
+    both = torch.stack(norms)
+    product = both[0] * both[1:]
+    return both, torch.where(product > 0, torch.stack(dots) / product, torch.nan)
+
+
+def _gradients(value: Tensor, at: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return the lifted gradient of *value* at each of *at*.
+
+    None stands where there is none.
+    """
     trained = [features for features in at if features.requires_grad]  # those of frozen layers have no gradient
-    if not trained:
-        return torch.zeros((), device=value.device)
-    found = torch.autograd.grad(value.float() * _LIFT, trained, retain_graph=True, allow_unused=True)
-    norms = [gradient.float().norm() for gradient in found if gradient is not None]
-    return torch.stack(norms).norm() if norms else torch.zeros((), device=value.device)
+    if not trained or not value.requires_grad:
+        return [None] * len(trained)
+    return list(torch.autograd.grad(value.float() * _LIFT, trained, retain_graph=True, allow_unused=True))
+
+
+def _norm(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
+    norms = [gradient.float().norm() for gradient in gradients if gradient is not None]
+    return torch.stack(norms).norm() if norms else torch.zeros((), device=device)
 
 
 BALANCES: dict[str, type[TaskLossBalance | GradientBalance] | None] = {

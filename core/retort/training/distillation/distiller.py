@@ -219,7 +219,7 @@ def merge_items(items: Sequence[dict[str, Tensor]], shares: Sequence[float]) -> 
         f"{name}@{number}": value
         for number, one in enumerate(items, start=1)
         for name, value in one.items()
-        if name.startswith("kd/") and name != "kd/weight"
+        if name.startswith(("kd/", "agreement/")) and name != "kd/weight"
     }
     return {**mean, **apart}
 
@@ -297,7 +297,7 @@ class Distiller(nn.Module):
         return torch.cat([task, total[None] * len(labelled)]), {**items, **parts}
 
     def follow(self, average: Callable[[], Any]) -> None:
-        """Have the network that *average* returns teach, where the student is its own teacher."""
+        """Follow the network that *average* returns, where the student teaches itself."""
         for one in self.slots:
             if isinstance(one.teacher, SelfTeacher):
                 one.teacher.follow(average)

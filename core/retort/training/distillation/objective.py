@@ -21,7 +21,7 @@ from retort.spec.distillation import preset
 from retort.training.architecture import head_levels
 from retort.training.criterion import criterion_of
 from retort.training.distillation import feature_taps
-from retort.training.distillation.balancing import BALANCES, Balance, ClassMass
+from retort.training.distillation.balancing import BALANCES, Balance, ClassMass, GradientMeter, gate, opposed
 from retort.training.distillation.boxes import as_predictions, can_be_taught, same_assigner
 from retort.training.distillation.feature_taps import FeatureLayers, Raw, common_levels, decoder_of, first
 from retort.training.models import ClassMap
@@ -138,6 +138,10 @@ class DistillationObjective:
         self._rng = StepRng(seed, device)
         balance = BALANCES[spec.balance]
         self.balance: Balance | None = None if balance is None else balance()
+        measured = isinstance(self.balance, GradientMeter)
+        self._own_meter = GradientMeter() if spec.agreement != "none" and not measured else None
+        self.meter = self.balance if isinstance(self.balance, GradientMeter) else self._own_meter
+        """What measures whether terms and task agree; the balance itself, where that measures gradients."""
         self.class_mass = ClassMass() if any(getattr(loss, "class_balance", 0) for loss in self.losses) else None
         self._shared = {*head_levels(student), *self.levels}
 
@@ -175,6 +179,7 @@ class DistillationObjective:
         return {
             "balance": None if self.balance is None else self.balance.state(),
             "class_mass": None if self.class_mass is None else self.class_mass.state(),
+            "agreement": None if self._own_meter is None else self._own_meter.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -183,10 +188,12 @@ class DistillationObjective:
             self.balance.restore(state["balance"], self._weights.device)
         if self.class_mass is not None:
             self.class_mass.restore(state.get("class_mass") or {}, self._weights.device)
+        if self._own_meter is not None:
+            self._own_meter.restore(state["agreement"], self._weights.device)
 
     def pace(self, steps_per_epoch: int) -> None:
         """Adapt what is measured again and again to the length of an epoch."""
-        for measured in (self.balance, self.class_mass):
+        for measured in (self.balance, self.class_mass, self._own_meter):
             if measured is not None:
                 measured.pace(steps_per_epoch)
 
@@ -196,7 +203,9 @@ class DistillationObjective:
         Its items have the labels of a distillation's items.
         """
         zero = torch.zeros((), device=device)
-        return zero, dict.fromkeys([*(f"kd/{label}" for label in self.labels), "kd_loss", "kd/weight"], zero)
+        agreement = [] if self.meter is None else [f"agreement/{label}" for label in self.labels]
+        terms = [f"kd/{label}" for label in self.labels]
+        return zero, dict.fromkeys([*terms, "kd_loss", "kd/weight", *agreement], zero)
 
     def __call__(
         self,
@@ -210,8 +219,8 @@ class DistillationObjective:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of all terms and each weighted term, detached, by label.
 
-        *task* is the task loss of the batch per image, a scalar; it is measured only, and only where the batch has
-        labelled *objects*.
+        *task* is the task loss of the batch per image, a scalar; it is measured, and only where the batch has labelled
+        *objects*. With ``agreement: project`` some of it is added to the sum, and to no term that is told.
         """
         if not self.losses:  # the teacher assigns labels, and says nothing else
             return self.zero_loss(task.device)
@@ -220,15 +229,25 @@ class DistillationObjective:
         if self.class_mass is not None:
             self.class_mass.add(teacher["one2many"])
         weights = self._weights * self.weight
+        shared = [features[level] for level in features if level in self._shared]
         if self.balance is not None:
-            weights = weights * self.balance(
-                task, terms, [features[level] for level in features if level in self._shared], objects=objects
-            )
+            weights = weights * self.balance(task, terms, shared, objects=objects)
+        agreement: dict[str, Tensor] = {}
+        if self.meter is not None:
+            if self._own_meter is not None:
+                self._own_meter.observe(task, terms, shared, objects=objects)
+            cosines = self.meter.cosines()
+            agreement = {f"agreement/{label}": cosines[index] for index, label in enumerate(self.labels)}
+            if self.spec.agreement == "gate":
+                weights = weights * gate(cosines)
         weighted = torch.stack(terms) * weights
         total = weighted.sum()
         parts = weighted.detach()
         items = {f"kd/{label}": parts[index] for index, label in enumerate(self.labels)}
-        return total, {**items, "kd_loss": total.detach(), "kd/weight": torch.full_like(parts[0], self.weight)}
+        items |= {"kd_loss": total.detach(), "kd/weight": torch.full_like(parts[0], self.weight), **agreement}
+        if self.meter is not None and self.spec.agreement == "project":
+            total = total + task * opposed(weights, cosines, self.meter.lengths())
+        return total, items
 
     def terms(
         self,

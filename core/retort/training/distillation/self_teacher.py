@@ -1,4 +1,4 @@
-"""The average of the student's own weights as its teacher."""
+"""The student's exponential moving average as its teacher."""
 
 from __future__ import annotations
 
@@ -78,9 +78,10 @@ class SelfTeacher:
 
 
 def named(student: Any, known: Sequence[str] | None) -> Any:
-    """Return *student*, which shares all weights, as it is named in the place of a teacher.
+    """Return *student* as it is named in the place of a teacher.
 
-    It knows the classes *known* alone, or all where that is None; a class that is unknown has another name.
+    All weights are shared. It knows the classes *known* alone, or all where that is None; a class that is unknown has
+    another name.
     """
     network = copy(student)
     network.names = known_names(student.names, known)
@@ -88,6 +89,9 @@ def named(student: Any, known: Sequence[str] | None) -> Any:
 
 
 def known_names(names: dict[int, str], known: Sequence[str] | None) -> dict[int, str]:
-    """Return the *names* of a network that stands in for a teacher, who knows the classes *known* alone."""
+    """Return the *names* of a network that stands in for a teacher.
+
+    That teacher knows the classes *known* alone, or all where that is None.
+    """
     told = set(names.values() if known is None else known)
     return {index: name if name in told else f"{name} (unknown to the teacher)" for index, name in names.items()}

@@ -470,7 +470,7 @@ RULES: tuple[Rule, ...] = (
         "gradient_conflict",
         "The teacher contradicts the labels: its classes mean other things, or it is wrong on this data.",
         advice.shorter(_BETTER_TEACHER),
-        gradient_conflict, ("health/grad_cosine", "health/grad_ratio"),
+        gradient_conflict, ("health/grad_cosine", "health/grad_ratio", "health/grad_agreement_"),
     ),
     Rule(
         "distillation_drowns_task",
