@@ -43,10 +43,11 @@ def _draw(seed: int) -> Callable[[str], bytes]:
 
 
 def hold_apart(data_yaml: Path, labelled: Iterable[str], folder: Path, *, share: float, seed: int) -> HeldApart:
-    """Lay out the data of *data_yaml* in the empty *folder*, with a *share* of its training images for validation.
+    """Lay out a dataset that validates on a *share* of its training images.
 
-    Only images whose stem is among *labelled* are held apart; all others stay for training, with their labels and
-    their regions that are neither labels nor background. The job's own validation images are not there.
+    The data of *data_yaml* are laid out in the empty *folder*. Only images whose stem is among *labelled* are held
+    apart; all others stay for training, with their labels and their regions that are neither labels nor background.
+    The validation images of *data_yaml* are not there.
     """
     given = data_yaml.parent
     images = {path.stem: path for path in (given / "images/train").iterdir()}

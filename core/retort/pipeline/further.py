@@ -105,7 +105,7 @@ def _once(context: Context, one: FurtherTraining, folder: Path, part: tuple[floa
 
 
 class FurtherCallback(JournalCallback):
-    """Tells of one more training only what is to be compared, under names of its own."""
+    """Callback of one more training, which records only its mAP, under a prefix."""
 
     tells_health = False
 

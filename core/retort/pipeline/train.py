@@ -67,6 +67,8 @@ class JournalCallback(TrainCallback):
         kept = _keep(path, self._context.artifact(name))
         journal = self._context.journal
         journal.checkpoint(self._role, epoch, kept.relative_to(self._context.workdir), metrics)
+        if not any(name.startswith("teacher/") for name in metrics):
+            return  # a pilot has stopped the distillation
         sides = [f"{_shown(metrics.get(f'val/{name}'))} of {_shown(metrics.get(f'teacher/{name}'))} {name}"
                  for name in ("mAP50", "mAP50-95")]  # fmt: skip
         journal.log(f"student beside teacher at epoch {epoch}: {', '.join(sides)}", epoch=epoch, metrics=dict(metrics))
@@ -192,7 +194,7 @@ def train_network(
     teacher: Path | None = None,
     distillation: DistillationSpec | None = None,
 ) -> TrainResult:
-    """Train by *plan* on the GPUs of the job; the data are as they were when this returns."""
+    """Train by *plan* on the GPUs of the job, and verify the data."""
     from retort.training import trainer
     from retort.training.distributed import launcher
 

@@ -1,4 +1,4 @@
-"""Decide by a pilot whether a distillation goes on, is lowered, or stops."""
+"""Decide by a pilot whether a distillation is kept, lowered or stopped."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ FEWEST_HELD_APART = 20
 
 
 def pilot_epochs(epochs: int) -> int:
-    """Return the epochs of each short training of a job of so many *epochs*."""
+    """Return the epochs of each short training of a job of *epochs*."""
     return max(2, round(SHARE * epochs))
 
 
 def compared(plain: PilotArm, arm: PilotArm, noise: Noise) -> PilotArm:
-    """Return *arm* with its difference to *plain* and the interval of that, made as a verdict's of one seed is."""
+    """Return *arm* with its difference to *plain*, and its interval.
+
+    The interval is made as that of a verdict on one seed.
+    """
     difference = arm.map - plain.map
     return arm.model_copy(update={"difference": difference, "interval": image_interval(difference, noise)})
 
@@ -36,7 +39,7 @@ def pays(plain: PilotArm, arm: PilotArm) -> bool:
 
 
 def next_arm(arms: Sequence[PilotArm]) -> PilotArmName | None:
-    """Return which arm is to be trained after *arms*; None where the decision is made."""
+    """Return the arm to train after *arms*; None when they decide."""
     order: tuple[PilotArmName, ...] = ("plain", "recipe", "lowered")
     if len(arms) < 2:
         return order[len(arms)]

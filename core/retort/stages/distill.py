@@ -42,7 +42,10 @@ def cost(spec: JobSpec) -> float:
 
 
 def run(context: Context) -> TrainedNetwork:
-    """Say what the teacher can be worth, train the student, and look at sample images with its checkpoints."""
+    """Train the student, after a bound of what its teacher can be worth.
+
+    Then sample images are looked at with its checkpoints.
+    """
     tried = for_leaves(context)
     worth = tried("worth of the teacher", partial(foretell, context), None, listed=False)
     taught = taught_arguments(context, train_config(context, Role.STUDENT))
@@ -52,7 +55,10 @@ def run(context: Context) -> TrainedNetwork:
 
 
 def taught_arguments(context: Context, plan: TrainConfig) -> FitArguments:
-    """Return the arguments of a student's training; those of its control where the pilot has stopped the teaching."""
+    """Return the arguments of a student's training.
+
+    They are those of its control where the pilot has stopped the distillation.
+    """
     distillation = decided_distillation(context)
     if distillation is None:
         return FitArguments(plan)
@@ -62,7 +68,7 @@ def taught_arguments(context: Context, plan: TrainConfig) -> FitArguments:
 
 
 def decided_distillation(context: Context) -> DistillationSpec | None:
-    """Return what the students learn from their teachers; None where the pilot has stopped the distillation."""
+    """Return the distillation of all students; None where the pilot has stopped it."""
     piloted, given = context.found("pilot", Piloted), context.spec.distillation
     decision = "go" if piloted is None else piloted.figures.decision
     if decision == "stopped":
@@ -71,7 +77,7 @@ def decided_distillation(context: Context) -> DistillationSpec | None:
 
 
 def as_specified(distillation: DistillationSpec) -> DistillationSpec:
-    """Return *distillation* for a training, which is the same with a pilot before it and without."""
+    """Return *distillation* without the pilot, which no training depends on."""
     return distillation.model_copy(update={"pilot": False})
 
 

@@ -1,4 +1,4 @@
-"""Try the distillation in short trainings, and lower or stop it where it does not pay."""
+"""Try the distillation in short trainings; lower or stop it without a gain."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def applies(spec: JobSpec) -> bool:
 
 
 def cost(spec: JobSpec) -> float:
-    """Return the stage's share of the run: three short trainings, on most of the images."""
+    """Return the stage's share of the run: three short trainings."""
     part = (1 - rule.HELD_APART) * rule.pilot_epochs(spec.training.epochs) / spec.training.epochs
     return part * (progress.plain(spec) + 2 * progress.distilling(spec))
 
 
 def run(context: Context) -> Piloted:
-    """Return what the short trainings decide; it holds for all seeds and arms of the job."""
+    """Return the decision of the short trainings, for all seeds and arms."""
     figures = _piloted(context)
     skipped = figures.decision == "skipped"
     context.journal.log(
@@ -82,7 +82,7 @@ def _labelled(context: Context) -> list[str]:
 
 
 def shorter(training: TrainingSpec, epochs: int) -> TrainingSpec:
-    """Return *training* with the whole of its schedule in so many *epochs*."""
+    """Return *training* with its whole schedule compressed into *epochs*."""
     part = epochs / training.epochs
     return training.model_copy(
         update={
