@@ -21,7 +21,9 @@ def piloted_document(home: Path, **changes: Any) -> dict[str, Any]:
     data = home / "data"
     if not data.exists():
         draw(data, num_train=104, num_val=4)
-    training = {"epochs": 20, "imgsz": 64, "batch": 52, "nominal_batch": 52, "checkpoint_every": 20, "close_mosaic": 0}
+    training = {
+        "epochs": 20, "imgsz": 64, "batch": 8, "fraction": 0.1, "checkpoint_every": 20, "close_mosaic": 0,
+    }  # fmt: skip
     return {
         "name": "piloted",
         "data": {"path": str(data)},
