@@ -186,12 +186,17 @@ PARTS: dict[str, dict[str, Any]] = {
             "decision": "stopped", "sentence": "The pilot has stopped it.", "epochs": 3, "num_train": 80,
             "num_held_apart": 20, "arms": [
                 {"arm": "plain", "map50": 0.3, "map": 0.2, "training_s": 9.5},
-                {"arm": "recipe", "map50": 0.3, "map": 0.2, "difference": 0.0, "interval": INTERVAL},
+                {"arm": "recipe", "map50": 0.3, "map": 0.2, "training_s": 9.5, "difference": 0.0, "interval": INTERVAL},
                 {"arm": "lowered", "map50": 0.3, "map": 0.2, "difference": 0.0, "training_s": None},
             ],
         }
     },
-    "a pilot that was skipped": {"pilot": {"decision": "skipped", "sentence": "There was no pilot: 2 epochs."}},
+    "a pilot that was skipped": {
+        "pilot": {
+            "decision": "skipped", "sentence": "There was no pilot: 2 epochs.", "epochs": 0, "num_train": 0,
+            "num_held_apart": 0, "arms": [],
+        }
+    },
     "classes as one": {
         "dataset": {
             "names": ["item"], "merged": ["red", "blue"], "num_train": 4, "num_val": 5, "num_shared": 0,
