@@ -1,4 +1,4 @@
-"""Quantization-aware training: a student trained on with INT8 simulated in it, taught by a float network."""
+"""Train with simulated INT8 (QAT), under a float teacher."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class QATConfig:
 
 @dataclass(frozen=True)
 class QATResult:
-    """What a training with simulated INT8 came to."""
+    """Result of a training with simulated INT8."""
 
     graph: Path
     """ONNX of the best epoch, with its scales in it and float weights."""
@@ -74,7 +74,7 @@ class QATResult:
 
 
 class QATLoop(DetectionTrainer):  # type: ignore[misc]
-    """Upstream's training with simulated INT8, its student taught by our own teacher and terms.
+    """Upstream's training with simulated INT8, under our teacher and distillation terms.
 
     The class must not have "Trainer" in its name: by that word upstream attaches tracking services to a run.
     """
@@ -155,7 +155,7 @@ class QATLoop(DetectionTrainer):  # type: ignore[misc]
         return {"metrics/mAP50-95(B)": found}, found
 
     def _handle_nan_recovery(self, epoch: int) -> bool:  # noqa: ARG002 - upstream's signature
-        """End the training where a loss is not finite: the best network so far is kept."""
+        """End the training at a loss that is not finite; the best network is kept."""
         self.stop |= not math.isfinite(float(self.loss))
         return False
 
@@ -168,7 +168,7 @@ class QATLoop(DetectionTrainer):  # type: ignore[misc]
 
 
 def folded(network: Any) -> Any:
-    """Return a copy of a network with quantizers whose batch normalisation is folded, as its export has it."""
+    """Return a copy of a quantized network with batch normalisation folded, as exported."""
     copy = deepcopy(network).eval()
     copy.criterion, copy.end2end = None, False
     return copy.fuse(verbose=False).eval()
