@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
 
 from retort.errors import ModelError
 from retort.spec.adapter import TeacherAdapter
@@ -18,6 +20,27 @@ HINT = (
     "teacher.adapter: boxes, scores and labels name outputs; box_format, box_units, activation and background say what "
     "is in them"
 )
+
+
+FLOATS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}
+
+
+def image_and_sizes(inputs: Sequence[Any], name: str) -> tuple[Any, Any | None]:
+    """Return the *inputs* for images and for the size that boxes are told in.
+
+    They are onnxruntime's, of the file *name*; the second is that of RT-DETR and D-FINE, ``orig_target_sizes``.
+
+    Raises:
+        ModelError: there are others.
+
+    """
+    images = [one for one in inputs if len(one.shape) == 4 and one.type in FLOATS]
+    sizes = [one for one in inputs if one not in images and "int" in one.type and len(one.shape) == 2]
+    if len(images) != 1 or len(images) + len(sizes) != len(inputs) or len(sizes) > 1:
+        shown = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+        hint = "one image (N, 3, H, W), and beside it orig_target_sizes (N, 2) at most"
+        raise ModelError(f"{name} takes {shown}", hint=hint)
+    return images[0], sizes[0] if sizes else None
 
 
 class GraphOutput(NamedTuple):

@@ -14,13 +14,11 @@ from retort.foreign import first_line
 from retort.spec.adapter import TeacherAdapter
 from retort.training.environment import num_cores
 from retort.training.teachers import told_in
-from retort.training.teachers.answers import GraphOutput, recognise
+from retort.training.teachers.answers import FLOATS, GraphOutput, image_and_sizes, recognise
 from retort.training.teachers.base import BoxNetwork, fitted, raw_output
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_FLOATS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}
 
 
 def load(weights: Path) -> OnnxNetwork | None:
@@ -48,7 +46,9 @@ class OnnxNetwork(BoxNetwork):
             session = self._session(torch.device("cpu"))
         except Exception as error:  # its own kinds, of which it exports none
             raise ModelError(f"{weights.name} cannot be run by onnxruntime: {first_line(error)}") from error
-        self._read_inputs(session.get_inputs())
+        image, sizes = image_and_sizes(session.get_inputs(), weights.name)
+        self._batch, _, self._height, self._width = _sides(image.shape)
+        self._dtype, self._names = FLOATS[image.type], (image.name, None if sizes is None else sizes.name)
         about = " ".join(session.get_modelmeta().custom_metadata_map.values())
         outputs = [GraphOutput(one.name, _sides(one.shape), "int" in one.type) for one in session.get_outputs()]
         try:
@@ -59,17 +59,9 @@ class OnnxNetwork(BoxNetwork):
         self._most = 1 if len(boxes.shape) == 2 else self._batch
         """Images at a time; None takes any number."""
 
-    def _read_inputs(self, inputs: list[Any]) -> None:
-        """Find the image, and the size that boxes are told in, among the inputs."""
-        images = [one for one in inputs if len(one.shape) == 4 and one.type in _FLOATS]
-        sizes = [one for one in inputs if one not in images and "int" in one.type and len(one.shape) == 2]
-        if len(images) != 1 or len(images) + len(sizes) != len(inputs) or len(sizes) > 1:
-            shown = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
-            message = f"{self._weights.name} takes {shown}"
-            raise ModelError(message, hint="one image (N, 3, H, W), and beside it orig_target_sizes (N, 2) at most")
-        (image,) = images
-        self._batch, _, self._height, self._width = _sides(image.shape)
-        self._dtype, self._names = _FLOATS[image.type], (image.name, sizes[0].name if sizes else None)
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the sessions behind, which a copy opens for itself."""
+        return {**self.__dict__, "_sessions": {}}
 
     def forward(self, images: Tensor) -> Tensor:
         """Return boxes and probabilities (N, 4 + K, A), as ``BoxNetwork`` says."""
