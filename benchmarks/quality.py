@@ -44,6 +44,8 @@ def result_of(studies: list[Study], runs: list[Run], options: argparse.Namespace
     told = {}
     for study in studies:
         mine = [run for run in runs if run["set"] == study.given.name]
+        if not mine:
+            continue
         teacher = study.measured_teacher()
         told[study.given.name] = {
             "data": study.given.facts(),

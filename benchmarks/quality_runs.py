@@ -17,12 +17,16 @@ class Printer(TrainCallback):
     def __init__(self, name: str) -> None:
         self.name = name
         self.curve: list[list[float | None]] = []
-        self._started = time.monotonic()
+        self.epoch_seconds: list[float] = []
+        """Of the processor, for each epoch with its validation, in this process."""
+        self._started, self._spent = time.monotonic(), time.process_time()
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
-        """Keep mAP50 and mAP50-95."""
+        """Keep mAP50 and mAP50-95, and what the epoch has cost."""
+        before, self._spent = self._spent, time.process_time()
         if step == 0:
             return
+        self.epoch_seconds.append(self._spent - before)
         self.curve.append([values.get(MAP50), values.get(MAP)])
         spent = time.monotonic() - self._started
         print(f"{self.name} epoch {step}: mAP50-95 {values.get(MAP) or 0:.4f} after {spent:.0f} s", flush=True)

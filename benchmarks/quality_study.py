@@ -107,7 +107,11 @@ class Study:
             "curve": printer.curve,
             "epochs": given.epochs,
             "seconds": round(seconds, 1),
-            "cost": {"seconds": round(fitted.duration_s or seconds, 1), "processor_seconds": round(cpu, 1)},
+            "cost": {
+                "seconds": round(fitted.duration_s or seconds, 1),
+                "processor_seconds": round(cpu, 1),
+                "quiet_seconds": round(given.epochs * min(printer.epoch_seconds), 2),
+            },
             "device": self.options.device,
             "key": key,
             "facts": self.facts(given, seed),
@@ -239,11 +243,13 @@ def class_numbers(teacher: Path, names: tuple[str, ...]) -> dict[int, int]:
 def cost_of(run: Run) -> float:
     """Return what a run has cost, for arms of equal time.
 
-    On a CPU these are the process's own seconds of the processor, which what else the machine does hardly changes.
+    On a CPU that others share it is its quickest epoch, in seconds of the processor, times its epochs: even these
+    seconds are twice as many when others compete for caches.
     """
     if "cost" not in run:
         return float(run["seconds"])
-    return float(run["cost"]["processor_seconds" if run["device"] == "cpu" else "seconds"])
+    cost = run["cost"]
+    return float(cost.get("quiet_seconds", cost["processor_seconds"]) if run["device"] == "cpu" else cost["seconds"])
 
 
 def key_facts(facts: dict[str, Any]) -> tuple[Any, ...]:
