@@ -96,14 +96,14 @@ def main() -> None:
         assert fitted.last is not None, "this machine has kept it"
         shutil.copy(fitted.last, path)
         known[model] = {
-            "key": key, "map50": fitted.metrics[MAP50], "map50_95": fitted.metrics[MAP],
+            "key": key, "epochs": options.epochs, "imgsz": options.imgsz,
+            "map50": fitted.metrics[MAP50], "map50_95": fitted.metrics[MAP],
             "last_map50_95": printer.curve[-1][1] if printer.curve else None,
             "seconds": round(fitted.duration_s or 0.0), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         }  # fmt: skip
         facts = {
             "sets": {name: {"digest": one.digest, "num_train": one.num_train} for name, one in sets.items()},
-            "left_out": options.leave_out, "num_classes": len(joined_names(sets)), "epochs": options.epochs,
-            "imgsz": options.imgsz,
+            "left_out": options.leave_out, "num_classes": len(joined_names(sets)),
         }  # fmt: skip
         write_json(record, {"networks": known, **facts, **provenance()})
 
