@@ -32,7 +32,7 @@ class MeasuredClasses:
 
 
 def foretell(context: Context) -> TeacherWorth | None:
-    """Measure the teacher and the student's start on the validation images, and say what that allows.
+    """Bound the gain by teacher and start, measured on the validation images.
 
     None where there are several teachers, which may together be better than each, or where the teacher knows none of
     the data's classes. An attempt that goes on takes what an earlier one has found here.
@@ -105,7 +105,10 @@ def measure(weights: Path, conditions: Conditions) -> MeasuredClasses:
 
 
 def headroom(teacher: Matches | None, plain: Matches | None, *, seed: int) -> Resampled | None:
-    """Return the interval of the teacher's lead over *plain*, or over nothing, for other choices of the images."""
+    """Return the interval of the teacher's lead over *plain*, by bootstrap.
+
+    Without *plain* it is the interval of all that the teacher reaches.
+    """
     from retort.training.bootstrap import best_of, class_aps, interval
 
     if teacher is None:
@@ -117,7 +120,10 @@ def headroom(teacher: Matches | None, plain: Matches | None, *, seed: int) -> Re
 
 
 def spread(teacher: Matches, control: Matches, student: Matches, *, seed: int) -> tuple[Resampled, Resampled]:
-    """Return the intervals of the teacher's lead over the control, and of the student's over the better of the two."""
+    """Return the intervals of the teacher's lead and of the student's excess.
+
+    The lead is over the control; the excess is over the better of teacher and control in each class.
+    """
     from retort.training.bootstrap import best_of, class_aps, interval
 
     taught, plain, ours = (class_aps(one, seed) for one in (teacher, control, student))

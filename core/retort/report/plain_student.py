@@ -1,4 +1,4 @@
-"""Train a student without a teacher, for advice on what one could add to it."""
+"""Train a student without a teacher, for advice on teachers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Alone:
-    """What is known of the student without a teacher."""
+    """Known accuracy of the student without a teacher."""
 
     classes: MeasuredClasses
     basis: WorthBasis

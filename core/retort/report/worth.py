@@ -1,4 +1,4 @@
-"""Bound what a teacher can be worth, class by class, and check the bound afterwards."""
+"""Bound what a teacher can be worth, and check the bound."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def bound(
     interval: Resampled | None = None,
     epochs: int | None = None,
 ) -> TeacherWorth | None:
-    """Return what *teacher* can add to *plain*, both AP50-95 by class; None where nothing was measured.
+    """Return what *teacher* can add to *plain*, both AP50-95 by class.
 
-    In each class a student is taken to get no further than the better of its teacher and itself, so the gain is
-    max(0, teacher - plain) at most, and the mean over classes bounds mAP50-95. It is a bound in practice and no law:
-    students have passed their teachers (born-again networks, arXiv 1805.04770). Without *plain* it is all that the
-    teacher reaches.
+    None where nothing was measured. In each class a student is taken to get no further than the better of its teacher
+    and itself, so the gain is max(0, teacher - plain) at most, and the mean over classes bounds mAP50-95. It is a bound
+    in practice and no law: students have passed their teachers (born-again networks, arXiv 1805.04770). Without *plain*
+    it is all that the teacher reaches.
     """
     if not teacher:
         return None

@@ -96,7 +96,10 @@ class Judge:
         return float(ap[:, 0].mean()), float(ap.mean())
 
     def aps(self, drawn: Counts) -> Floats:
-        """Return AP50-95 of each class (classes,), in the order of their numbers; NaN where the choice has none."""
+        """Return AP50-95 of each class (classes,), NaN without an object.
+
+        Classes are in the order of their numbers.
+        """
         true = np.bincount(self._matches.true_label, weights=drawn[self._matches.true_image]).astype(np.int64)
         found = [one.ap(drawn, number).mean() if (number := int(true[one.label])) else np.nan for one in self._classes]
         return np.array(found, dtype=np.float64)
@@ -164,9 +167,9 @@ def maps(judge: Judge, number: int, seed: int) -> Floats:
 
 
 def class_aps(matches: Matches, seed: int) -> Floats:
-    """Return AP50-95 (draws, classes) for draws of the images; NaN where a draw has no object of a class.
+    """Return AP50-95 (draws, classes) for draws of the images.
 
-    Draws and order of classes are the same for every network that was judged on these images.
+    It is NaN where a draw has no object of a class. Draws and order of classes are the same for every network that was judged on these images.
     """
     judge = Judge(matches)
     return np.array([judge.aps(drawn) for drawn in _draws(judge.num_images, FEWEST, seed)])
