@@ -169,7 +169,8 @@ def maps(judge: Judge, number: int, seed: int) -> Floats:
 def class_aps(matches: Matches, seed: int) -> Floats:
     """Return AP50-95 (draws, classes) for draws of the images.
 
-    It is NaN where a draw has no object of a class. Draws and order of classes are the same for every network that was judged on these images.
+    It is NaN where a draw has no object of a class. Draws and order of classes are those of every network that was
+    judged on these images.
     """
     judge = Judge(matches)
     return np.array([judge.aps(drawn) for drawn in _draws(judge.num_images, FEWEST, seed)])
