@@ -19,7 +19,7 @@ from retort.db.clock import ClockWatch
 from retort.db.models import WorkerRow
 from retort.db.session import IDLE_TIMEOUT_S, database_now
 from retort.keeping import Keeper
-from retort.protocol.workdir import COMPILED
+from retort.protocol.workdir import COMPILED, TEACHER_CACHES
 from retort.states import TERMINAL
 from retort.sweeps.planner import decide
 
@@ -285,9 +285,10 @@ class Housekeeper:
             _log.info("tidied", freed_bytes=taken.freed_bytes, **told)
 
     def tidy_compiled(self) -> None:
-        """Remove what was compiled for runs and has not been used for long."""
-        for path in (self._context.folder / COMPILED).rglob("*"):
-            self._remove_unused(path)
+        """Remove what was compiled for runs, or said by teachers, and has not been used for long."""
+        for name in (COMPILED, TEACHER_CACHES):
+            for path in (self._context.folder / name).rglob("*"):
+                self._remove_unused(path)
 
     def tidy_models(self) -> None:
         """Remove fetched models that no run has used for long."""

@@ -112,6 +112,7 @@ class RunProcess:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
         env, scratch = run_environment(os.environ, workdir, compiled=compiled)
         env |= environment
+        wanted = policy or Policy(network="loopback")
         ours, theirs = os.pipe()
         os.set_blocking(ours, False)
         try:
@@ -119,8 +120,8 @@ class RunProcess:
                 popen = subprocess.Popen(
                     confined(
                         [*command, str(workdir / "spec.json"), str(workdir)],
-                        replace(policy or Policy(network="loopback"), write=(str(workdir), *caches_of(env)),
-                                tmp=env["TMPDIR"], facts=theirs),
+                        replace(wanted, write=(*wanted.write, str(workdir), *caches_of(env)), tmp=env["TMPDIR"],
+                                facts=theirs),
                     ),
                     cwd=workdir, env=env, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
                     start_new_session=True, pass_fds=(theirs,),

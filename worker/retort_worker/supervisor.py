@@ -28,7 +28,7 @@ from retort.protocol.events import (
     RunFailure,
     StoppedEvent,
 )
-from retort.protocol.workdir import COMPILED, LOG
+from retort.protocol.workdir import COMPILED, LOG, TEACHER_CACHES
 from retort.spec import parse_spec, weight_names
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.result import JobResult
@@ -178,6 +178,7 @@ class RunSupervisor:
             cpu_allowed=self._device.cpu_allowed,
             adjustments=Adjustments.model_validate(claim.adjustments or {}),
             keep_last=self._settings.keep_last_state_s > 0,
+            teacher_caches=self._context.folder / TEACHER_CACHES / claim.project,
         )
         ceilings.check_inputs(inputs, self._settings)
         self._policy = run_policy(

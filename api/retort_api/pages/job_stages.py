@@ -33,6 +33,7 @@ STAGES: Mapping[str, tuple[StageKind, ...]] = {
         StageKind("train_teacher", "train the teacher", lambda spec: bool(spec["teacher"].get("train"))),
         StageKind("pseudo_label", "label images", lambda spec: bool(spec.get("pseudo_labels"))),
         StageKind("review", "review by people", _reviews),
+        StageKind("teach_ahead", "ask the teacher ahead", lambda spec: bool(spec["teacher"].get("cache"))),
         StageKind("pilot", "try the distillation", lambda spec: bool((spec.get("distillation") or {}).get("pilot"))),
         StageKind("distill", "train the student"),
         StageKind("control", "train the control", lambda spec: bool(spec.get("control"))),

@@ -24,6 +24,7 @@ STAGES = {
     "check": "checking the data",
     "train_teacher": "training the teacher",
     "pseudo_label": "labelling with the teacher",
+    "teach_ahead": "asking the teacher ahead of time",
     "review": "review of the labels",
     "pilot": "trying the distillation",
     "distill": "distilling the student",

@@ -51,7 +51,7 @@ from retort.protocol.events import (
     StoppedEvent,
 )
 from retort.protocol.journal import read
-from retort.protocol.workdir import COMPILED
+from retort.protocol.workdir import COMPILED, TEACHER_CACHES
 from retort.protocol.workdir import journal as journal_of
 from retort.settings import Settings
 from retort.spec import AnySpec, JobSpec, parse_document, parse_spec
@@ -109,7 +109,10 @@ def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool
         note(announced)
     with _interrupted_by_sigterm():
         named: NamedBy = "default" if device is None else "user"
-        prepare(wanted, settings, workdir, attempt=attempt, device=chosen, device_by=named)
+        caches = settings.work_dir and settings.work_dir / TEACHER_CACHES
+        prepare(
+            wanted, settings, workdir, attempt=attempt, device=chosen, device_by=named, teacher_caches=caches
+        )  # fmt: skip
     note(f"working in {workdir}")
     told: list[ExtraOutcome] = []
     with (
@@ -213,7 +216,7 @@ def _started(
     Its stdin is a pipe that closes when we die, however that happens; the run takes this as its order to die.
     """
     env, scratch = run_environment({**os.environ, **seen}, workdir, compiled=shared and shared / COMPILED)
-    policy = replace(policy, write=(str(workdir), *caches_of(env)), tmp=env["TMPDIR"])
+    policy = replace(policy, write=(*policy.write, str(workdir), *caches_of(env)), tmp=env["TMPDIR"])
     command = confined([sys.executable, "-m", "retort.run", str(workdir / "spec.json"), str(workdir)], policy)
     with (workdir / "run.log").open("ab") as log:
         process = subprocess.Popen(

@@ -66,6 +66,7 @@ _SCORE = "a threshold of scores"
 _SOONER = "it ends or moves something within training.epochs"
 FREE = {
     "data.max_missing_labels": _SHARE,
+    "teacher.views[]#": "3 at most, eight looks at each image in all",
     "teacher.weight": _WEIGHT,
     "teacher.ensemble[].weight": _WEIGHT,
     "pseudo_labels.confidence": _SCORE,

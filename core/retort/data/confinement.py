@@ -30,6 +30,7 @@ def run_policy(workdir: Path, settings: Settings, *, gpus: int, ranks: int, with
     roots = _roots(inputs)
     return Policy(
         read=tuple(sorted({*roots, *_elsewhere(workdir, roots)})),
+        write=() if inputs.teacher_caches is None else (str(inputs.teacher_caches),),
         network="loopback" if ranks > 1 else "none",
         gpus=gpus > 0,
         data_bytes=settings.run_memory_bytes,

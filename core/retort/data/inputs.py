@@ -150,6 +150,8 @@ class Inputs(FrozenModel):
     """SHA-256 of what people have decided about pseudo-labels; null where they have decided nothing."""
     adjustments: Adjustments = AS_GIVEN
     bounds: Bounds = Bounds()
+    teacher_caches: Path | None = None
+    """Absolute; folder in which runs leave each other what teachers have said ahead of time; null is none."""
     keep_last: bool = False
     """Whether the last state of student and control is kept, so that the job can be extended."""
 

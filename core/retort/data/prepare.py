@@ -61,10 +61,12 @@ def prepare(
     cpu_allowed: bool = True,
     adjustments: Adjustments = AS_GIVEN,
     keep_last: bool = False,
+    teacher_caches: Path | None = None,
 ) -> Inputs:
     """Check all inputs of *spec*; write ``spec.json``, dataset overlay and ``inputs.json``.
 
     *device_by* says who has named the device, *cpu_allowed* whether the operator lets the CPU stand in for a GPU.
+    In *teacher_caches* runs find what teachers have said for earlier ones.
 
     Raises:
         DataError: the dataset is missing or malformed.
@@ -89,7 +91,7 @@ def prepare(
     shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
     inputs = Inputs(
         attempt=attempt, device=device, device_by=device_by, cpu_allowed=cpu_allowed, adjustments=adjustments,
-        keep_last=keep_last,
+        keep_last=keep_last, teacher_caches=_made(teacher_caches) if _asks_ahead(spec) else None,
         data_yaml=datasets.overlay(dataset, folder),
         weights=found,
         sources=sources,
@@ -113,6 +115,22 @@ def prepare(
 def _merges(spec: AnySpec) -> bool:
     """Return True where all classes are trained as one."""
     return isinstance(spec, JobSpec) and spec.training.single_cls
+
+
+def _asks_ahead(spec: AnySpec) -> bool:
+    """Return True where the teacher is asked ahead of time."""
+    return isinstance(spec, JobSpec) and spec.teacher.cache
+
+
+def _made(folder: Path | None) -> Path | None:
+    """Return the absolute *folder*, which exists then; None where it cannot be made, and runs do without."""
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder.absolute()
 
 
 def _keep_facts(dataset: Dataset, settings: Settings, workdir: Path) -> None:

@@ -147,6 +147,16 @@ class CrossedLoss(HeadLoss):
         return adapter
 
 
+def can_be_taught(loss: Loss) -> bool:
+    """Return True if *loss* can compare a student with boxes alone.
+
+    Terms on features, on the teacher's head, and on distance bins cannot, nor those on every anchor: most have no box.
+    """
+    if isinstance(loss, FeatureLoss | CrossedLoss) or loss.needs_dense:
+        return False
+    return not loss.needs_bins or loss.falls_back()
+
+
 class FeatureLoss(Loss):
     """Feature-based: compares feature maps at the named levels."""
 

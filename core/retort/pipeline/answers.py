@@ -23,6 +23,7 @@ from retort.spec.figures import (
 from retort.spec.hardware import Optimisation
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.pilot import PilotFigures
+from retort.spec.result import TaughtAhead
 from retort.spec.verdict import Resampled
 from retort.spec.worth import TeacherWorth
 
@@ -128,6 +129,14 @@ class LabelledImages(StoredModel):
     """Result of pseudo-labelling."""
 
     figures: LabelFigures
+
+
+class TaughtImages(StoredModel):
+    """The teacher's boxes on all images, asked ahead of time."""
+
+    path: str
+    """Their file, relative to the workdir."""
+    figures: TaughtAhead
 
 
 class ReviewedImages(StoredModel):

@@ -102,11 +102,21 @@ def plain(spec: JobSpec) -> float:
 
 def distilling(spec: JobSpec) -> float:
     """Return the cost of distillation: training plus the teachers' forward passes."""
-    teachers = forward(teacher(spec), scale(spec.teacher.imgsz, spec))
+    teachers = 0.0 if spec.teacher.cache else forward(teacher(spec), scale(spec.teacher.imgsz, spec))
     teachers += sum(forward(one.weights, scale(one.imgsz, spec)) for one in spec.teacher.ensemble)
     more = spec.data.unlabelled
     images = 1.0 if more is None else 1 + more.ratio
     return images * (plain(spec) + spec.training.epochs * teachers)
+
+
+_VIEWS = {"flip": 1.0, "scales": 0.75**2 + 1.25**2, "tiles": 4.0}
+"""Pixels of what a view adds, over those of the image as it is."""
+
+
+def asking_ahead(spec: JobSpec) -> float:
+    """Return the cost of asking a cached teacher about every image, in all views."""
+    more = 1 + sum(_VIEWS[view] for view in spec.teacher.views)
+    return more * forward(teacher(spec), scale(spec.teacher.imgsz, spec))
 
 
 def teacher(spec: JobSpec) -> str:

@@ -18,7 +18,7 @@ from retort.pipeline.context import Context, PublishedFile
 from retort.schema import FrozenModel
 from retort.spec import AnySpec, JobSpec, digest
 
-BEFORE_STUDENT = frozenset({"check", "train_teacher", "pseudo_label", "review", "pilot"})
+BEFORE_STUDENT = frozenset({"check", "train_teacher", "pseudo_label", "review", "teach_ahead", "pilot"})
 
 
 class KeptFile(FrozenModel):

@@ -28,6 +28,7 @@ from retort.pipeline.answers import (
     Piloted,
     Repetitions,
     ReviewedImages,
+    TaughtImages,
     TrainedArms,
     TrainedNetwork,
 )
@@ -185,6 +186,7 @@ def outcome(context: Context, duration_s: float, tried: Extras) -> JobResult:
         data_quality=tried("data quality", partial(data_quality, context), None),
         unlabelled=part("use of unlabelled images", partial(_unlabelled, context)),
         pseudo_labels=part("use of pseudo-labels", partial(_pseudo_labels, context)),
+        taught_ahead=None if (taught := context.found("teach_ahead", TaughtImages)) is None else taught.figures,
         spec_digest=digest(context.spec),
         device=part("name of the device", partial(_device_name, context)) or context.inputs.device,
         hardware=context.inputs.hardware,

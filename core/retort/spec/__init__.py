@@ -25,6 +25,7 @@ from retort.spec.job import (
     TeacherSpec,
     TrackingSpec,
     UnlabelledSpec,
+    ViewName,
     WandbSpec,
 )
 from retort.spec.networks import DEFINITIONS, NetworkSpec, StudentSpec, TeacherTraining
@@ -60,6 +61,7 @@ __all__ = [
     "TrackingSpec",
     "TrainingSpec",
     "UnlabelledSpec",
+    "ViewName",
     "WandbSpec",
     "digest",
     "digest_of",

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from retort import dataset_ref
 from retort.constants import MODEL_NAMES, NMS_FREE
 from retort.exports import EXPORT_FORMATS, AnyExport
-from retort.schema import InputModel, LocalPath, field_error
+from retort.losses.base import can_be_taught
+from retort.schema import InputModel, LocalPath, distinct, field_error
 from retort.spec.adapter import TeacherAdapter
 from retort.spec.arms import Arms, by_default
 from retort.spec.distillation import DistillationSpec, preset
@@ -98,6 +99,16 @@ class FurtherTeacher(InputModel):
     """What the outputs of a detector that is no YOLO are, where its file does not say so."""
 
 
+ViewName = Literal["flip", "scales", "tiles"]
+"""Ways to look at an image beside once as it is."""
+
+Views = Annotated[
+    tuple[ViewName, ...],
+    Field(strict=False, max_length=3, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(distinct),
+]
+
+
 class TeacherSpec(InputModel):
     """Exactly one of a weights file, or a training; and the teachers beside this one."""
 
@@ -115,6 +126,12 @@ class TeacherSpec(InputModel):
     """What the outputs of a detector that is no YOLO are, where its file does not say so."""
     ensemble: Annotated[tuple[FurtherTeacher, ...], Field(strict=False)] = Field(default=(), max_length=8)
     """Further teachers: the distillation loss is the weighted mean over all of them."""
+    cache: bool = False
+    """Ask the teacher about each image once, ahead of time; its boxes and class probabilities are kept in a file and
+    teach the student without the teacher, at about the cost of a plain step."""
+    views: Views = ()
+    """Beside ``cache``, how the teacher looks at each image again: ``flip``, mirrored; ``scales``, smaller and larger;
+    ``tiles``, four parts enlarged. What it sees in all of them is merged; each view costs as much as the first."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -128,6 +145,12 @@ class TeacherSpec(InputModel):
         known = dict(reversed(given))
         if any(adapter != known[weights] for weights, adapter in given):
             raise field_error("differ for the same file", at="adapter", hint="one adapter for each file of weights")
+        if self.views and not self.cache:
+            message = "are for a teacher that is asked ahead of time"
+            raise field_error(message, at="views", hint="cache: true, or leave views out")
+        if self.ensemble and self.cache:
+            message = "cannot stand beside teacher.cache: one teacher is asked ahead of time"
+            raise field_error(message, at="ensemble", hint="leave it out, or leave cache out")
         return self
 
     def adapters(self) -> dict[str, TeacherAdapter | None]:
@@ -309,6 +332,7 @@ class JobSpec(InputModel):
             message = "needs to know the number of epochs beforehand, which training.time leaves open"
             raise field_error(message, at="distillation.pilot", hint=hint)
         self._agree_on_grids()
+        self._agree_on_cache()
         self._share_out()
         self._agree_on_arms()
         self._agree_on_heads()
@@ -345,6 +369,36 @@ class JobSpec(InputModel):
             if refused:
                 raise field_error(f"{arm} shows nothing: {why}", at=f"arms.{index}", hint=f"leave {arm} out")
 
+    def _agree_on_cache(self) -> None:
+        """Refuse what a teacher that is not there while the student trains cannot do."""
+        if not self.teacher.cache:
+            return
+        if self.training.cutmix:
+            message = "does not go with teacher.cache: where it may cut depends on the boxes that are there"
+            raise field_error(message, at="training.cutmix", hint="0, or leave teacher.cache out")
+        if self.distillation.assignment == "teacher":
+            message = "needs a teacher that predicts at every anchor, which a cached one does not"
+            raise field_error(message, at="distillation.assignment", hint="auto, or leave teacher.cache out")
+        if "assignment" in self.arms:
+            message = (
+                "assignment shows nothing: a cached teacher assigns no labels, so that it would be the control again"
+            )
+            at = f"arms.{self.arms.index('assignment')}"
+            raise field_error(message, at=at, hint="leave assignment out")
+        self._agree_on_cached_losses()
+
+    def _agree_on_cached_losses(self) -> None:
+        """Refuse terms that boxes cannot teach where the spec names them, and a recipe of which nothing is left."""
+        chosen = self.distillation
+        hint = "class_logits, box_giou, or dfl with otherwise: giou; or leave teacher.cache out"
+        unable = [index for index, loss in enumerate(chosen.losses) if not can_be_taught(loss)]
+        if unable and chosen.losses != preset(chosen.recipe)["losses"]:
+            message = f"the loss {chosen.losses[unable[0]].kind} needs more than boxes, which a cached teacher has not"
+            raise field_error(message, at=f"distillation.losses.{unable[0]}", hint=hint)
+        if all(loss.weight == 0 or index in unable for index, loss in enumerate(chosen.losses)):
+            message = f"{chosen.recipe} has no term that a cached teacher can teach: it has boxes alone"
+            raise field_error(message, at="distillation.recipe", hint="balanced, or leave teacher.cache out")
+
     def _agree_on_heads(self) -> None:
         """Refuse the NMS-free head of a student that is known to have none; others are looked at before they train."""
         known = self.student.model in MODEL_NAMES
@@ -366,7 +420,7 @@ class JobSpec(InputModel):
         """Refuse losses that pair anchors one by one where a teacher sees the images in another size."""
         given = [self.teacher.imgsz, *(teacher.imgsz for teacher in self.teacher.ensemble)]
         sizes = {imgsz or self.training.imgsz for imgsz in given}
-        if sizes == {self.training.imgsz}:
+        if sizes == {self.training.imgsz} or self.teacher.cache:  # whose boxes fit any size
             return
         if self.training.multi_scale:
             hint = "leave it out, or leave the teacher's imgsz out"

@@ -68,6 +68,8 @@ teacher.ensemble.adapter.colours |  | It was trained on images as OpenCV reads t
 teacher.ensemble.adapter.largest |  | It takes pixels from 0 to 255.
 teacher.ensemble.adapter.mean |  | It takes normalised images, such as by ImageNet's mean 0.485, 0.456, 0.406.
 teacher.ensemble.adapter.std |  | It takes normalised images, such as by ImageNet's deviation 0.229, 0.224, 0.225.
+teacher.cache | | The teacher is slow, or many trainings learn from it: seeds, arms, a sweep.
+teacher.views | | Small or crowded objects, or a teacher that is unsure; measure it.
 teacher.train.model | | One or two sizes above the student; the largest is seldom the best.
 teacher.train.weights | | Null without a network, or to leave out what published weights know.
 teacher.train.epochs | epochs | Fewer where its curve is flat before the end.

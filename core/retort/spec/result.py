@@ -143,6 +143,40 @@ class PseudoLabelUse(LabelFigures):
     """Of the images."""
 
 
+class TaughtAhead(StoredModel):
+    """What the teacher has said of the images ahead of time, which has taught the student in its place."""
+
+    file: str
+    """Name of the artifact that holds it."""
+    digest: str
+    """SHA-256 of what it comes from: the teacher's weights, its input, the views and the images."""
+    num_images: int
+    """Different images that it was asked about, those without labels among them."""
+    views: tuple[str, ...]
+    """How it has looked at each beside once as it is."""
+    imgsz: int
+    """Side of its square input in pixels."""
+    num_boxes: int
+    """Boxes in all, after those of all views were merged."""
+    size_bytes: int
+    """Of the file."""
+    seconds: float
+    """For which the teacher was asked, over all attempts; of the job that asked it, where another has."""
+    reused: bool
+    """Whether another job, or another attempt, had asked it before."""
+
+    @property
+    def sentence(self) -> str:
+        """Say what taught the student, and what it took."""
+        looked = f"once as it is and by {', '.join(self.views)}" if self.views else "once"
+        took = "an earlier run had asked it" if self.reused else f"it took {self.seconds:,.0f} s"
+        return (
+            f"The student was taught ahead of time: the teacher looked at each of {self.num_images:,} images {looked}, "
+            f"at {self.imgsz} pixels, and its {self.num_boxes:,} boxes with class probabilities, "
+            f"{self.size_bytes / 1e6:,.1f} MB, taught in its place; {took}."
+        )
+
+
 class JobResult(StoredModel):
     """What a distillation found out: who reached what, and what distillation bought."""
 
@@ -178,6 +212,8 @@ class JobResult(StoredModel):
     """Null where the spec names none."""
     pseudo_labels: PseudoLabelUse | None = None
     """Null where the spec asks for none."""
+    taught_ahead: TaughtAhead | None = None
+    """Null where the teacher was asked in every step."""
     spec_digest: str
     """SHA-256 of the spec's canonical JSON, in hex."""
     device: str

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retort.constants import Role
+from retort.labelling.ahead import ask_ahead
 from retort.labelling.dataset import num_pseudo_labelled
 from retort.pipeline import progress, train
 from retort.pipeline.answers import ArmTraining, TrainedArms, TrainedNetwork
@@ -17,6 +18,7 @@ from retort.pipeline.further import FitArguments, FurtherTraining, train_each
 from retort.spec import DataSpec, DistillationSpec, JobSpec
 from retort.spec.arms import ABOUT, ArmName
 from retort.spec.outcome import ExtraOutcome
+from retort.stages import teach_ahead
 from retort.stages.distill import decided_distillation, teacher_config, train_config
 
 if TYPE_CHECKING:
@@ -149,6 +151,7 @@ def _placebo(context: Context, plan: TrainConfig) -> FitArguments:
             )
             for number, one in enumerate(config.further, start=2)
         ),
+        cache=None if config.cache is None else _placebo_cache(context, first, folder / "cache.npz"),
     )
     return FitArguments(dataclasses.replace(plan, teaching=teaching), first, distillation)
 
@@ -182,6 +185,13 @@ def _placebo_of(context: Context, plan: TrainConfig, teacher: Path, path: Path) 
 
     if not path.exists():  # another attempt's: a state is of the same bytes only
         arms.write_placebo(plan, dict(enumerate(context.inputs.dataset.names)), teacher, path)
+    return path
+
+
+def _placebo_cache(context: Context, placebo: Path, path: Path) -> Path:
+    """Ask the *placebo* ahead of time, as the teacher was asked."""
+    if not path.exists():
+        ask_ahead(context, placebo, teach_ahead.images(context), target=path)
     return path
 
 

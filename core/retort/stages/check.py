@@ -55,6 +55,7 @@ def run(context: Context) -> CheckedNetworks:
 
     """
     from retort.training import architecture, models
+    from retort.training.distillation.cached_teacher import CachedNetwork
     from retort.training.teachers.base import BoxNetwork
 
     spec, names = context.spec, dict(enumerate(context.inputs.dataset.names))
@@ -67,7 +68,7 @@ def run(context: Context) -> CheckedNetworks:
     insist_on_forms(spec.exports, student, read)
     known, told, networks = [], [], []
     for path, loaded, imgsz in _teachers(context, names):
-        networks.append((loaded, imgsz))
+        networks.append((CachedNetwork(loaded.names), None) if spec.teacher.cache else (loaded, imgsz))
         _insist_on_item(context, path, loaded)
         side = imgsz or spec.training.imgsz
         if isinstance(loaded, BoxNetwork):
@@ -79,7 +80,7 @@ def run(context: Context) -> CheckedNetworks:
             told.append(str(theirs))
             _insist_on_side(f"{path}.imgsz", side, theirs)
         with _named(path):
-            objective = _distil(context, student, loaded, imgsz)
+            objective = _distil(context, student, *networks[-1])
             if isinstance(loaded, BoxNetwork):
                 _tell_boxes(context, path, loaded, objective, side)
         context.heartbeat.beat("setup")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from retort.training.bootstrap import Matches
     from retort.training.config import TrainConfig
 
-after = "train_teacher"
+after = "teach_ahead"
 extra = True
 
 _MOST_ARMS = 3

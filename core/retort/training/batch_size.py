@@ -18,10 +18,18 @@ from retort.training import models
 from retort.training.benchmark import BOXES_PER_IMAGE, drawn
 from retort.training.config import TrainConfig
 from retort.training.criterion import MOST_BOXES
+from retort.training.data import taught_boxes
 from retort.training.data.unlabelled import per_step
 from retort.training.device import explain_out_of_memory
 from retort.training.distillation.box_teacher import BoxTeacher
-from retort.training.distillation.distiller import TeacherCandidate, make_distiller, prepare_teachers
+from retort.training.distillation.cached_teacher import CachedNetwork
+from retort.training.distillation.distiller import (
+    TeacherCandidate,
+    TeacherSlot,
+    make_distiller,
+    prepare_teachers,
+    run_teachers,
+)
 from retort.training.step_memory import MemoryCounter
 from retort.training.ultralytics_api import get_cfg, select_device
 
@@ -179,7 +187,7 @@ class Arm:
             counter.empty(slot.teacher.model, precision)
         with counter.counting():
             batch = self._batch(images, side, device)
-            pool = max((counter.grown(partial(_asked, slot.teacher, batch)) for slot in slots), default=0)
+            pool = max((counter.grown(partial(_asked, slot, batch)) for slot in slots), default=0)
             kept = [torch.empty(pool, dtype=torch.uint8), *_copied(network, 3)]  # recorded; the average, two of AdamW
             with torch.autocast("cpu", torch.float16, enabled=training.amp):
                 loss, _items = network(batch)
@@ -230,6 +238,9 @@ class Arm:
         more = per_step(self.plan.teaching.unlabelled, images, 1) if self.teachers else 0
         if more:
             batch["unlabelled"] = torch.rand(more, 3, side, side, device=device)
+        for one in self.teachers:
+            if isinstance(one.network, CachedNetwork):
+                batch |= taught_boxes.drawn(images + more, self._most_boxes, len(one.network.names), device)
         return {**batch, MOST_BOXES: self._most_boxes}
 
     def _train(self, network: Any, batch: dict[str, Any], precision: Any) -> None:
@@ -243,10 +254,10 @@ class Arm:
         del average
 
 
-def _asked(teacher: Any, batch: Mapping[str, Any]) -> None:
-    """Ask *teacher* as a step does, for the images of *batch* with labels and without."""
+def _asked(slot: TeacherSlot, batch: Mapping[str, Any]) -> None:
+    """Ask the teacher in *slot* as a step does, for the images of *batch* with labels and without."""
     more = batch.get("unlabelled")
-    teacher(batch["img"] if more is None else torch.cat([batch["img"], more]), reuse_buffers=True)
+    run_teachers([slot], batch["img"] if more is None else torch.cat([batch["img"], more]), batch)
 
 
 def _copied(network: Any, times: int = 1) -> list[torch.Tensor]:

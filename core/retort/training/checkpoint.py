@@ -210,10 +210,11 @@ def _teaching(teaching: TeacherConfig) -> list[Any]:
     """Tell apart what each teacher has to say, in which size it sees, and how many images have no labels."""
     more = teaching.unlabelled
     said = [(teaching.weight, teaching.imgsz), *((one.weight, one.imgsz) for one in teaching.further)]
-    return [
+    found: list[Any] = [
         said,
         None if more is None else (more.ratio, more.digest, sorted(path.name for path in more.folder.iterdir())),
     ]
+    return found if teaching.cache is None else [*found, sha256_of(teaching.cache)]
 
 
 def data_identity(data: Mapping[str, Any]) -> str:

@@ -73,6 +73,8 @@ class TeacherConfig:
     """The only teacher is the average of the student's own weights, and there is no file of weights."""
     ema_classes: tuple[str, ...] | None = None
     """Names of the classes that this average counts as knowing; None for all."""
+    cache: Path | None = None
+    """What the first teacher has said of all images ahead of time; it is not asked again."""
 
 
 @dataclass(frozen=True, slots=True)

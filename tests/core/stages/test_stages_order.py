@@ -20,7 +20,7 @@ def names(stages: list[Stage]) -> list[str]:
 
 
 def test_the_stages_of_a_run_are_in_their_order():
-    labelling = ["pseudo_label", "review"]
+    labelling = ["pseudo_label", "review", "teach_ahead"]
     training = ["pilot", "distill", "control", "repeat", "arms"]
     assert names(find()) == ["check", "train_teacher", *labelling, *training, "evaluate", "export", "report"]
 

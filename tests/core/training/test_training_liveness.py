@@ -163,7 +163,7 @@ def test_labels_move_with_their_image_into_the_letterbox() -> None:
     image[10:30, 20:60] = 255  # centre (0.5, 0.5), half of each side
     white = LetterBox((64, 64), auto=False)(image=image)[..., 0] == 255
     rows, columns = white.any(1).nonzero()[0], white.any(0).nonzero()[0]
-    box = _fitted({"bboxes": [[0.5, 0.5, 0.5, 0.5]]}, (40, 80), 64)[0] * 64
+    box = _fitted([[0.5, 0.5, 0.5, 0.5]], (40, 80), 64)[0] * 64
     assert box.tolist() == [32, 32, 32, 16]
     assert (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1) == (16, 48, 24, 40)
 

@@ -12,6 +12,7 @@ from retort.foreign import first_line
 from retort.training.criterion import count_boxes
 from retort.training.data.colours import coloured
 from retort.training.data.ignore_regions import split_ignored
+from retort.training.data.taught_boxes import count_taught
 
 Batch = dict[str, Any]
 
@@ -31,7 +32,7 @@ def prepare(batch: Batch, device: torch.device) -> PreparedBatch:
     """
     if isinstance(batch, PreparedBatch):
         return batch
-    known = count_boxes(split_ignored(batch))
+    known = count_taught(count_boxes(split_ignored(batch)))
     moved = {
         name: value.to(device, non_blocking=device.type == "cuda") if isinstance(value, torch.Tensor) else value
         for name, value in known.items()

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from retort.training.data.colours import lookup_table
+from retort.training.data.taught_boxes import is_taught
 from retort.training.ultralytics_api import ops
 
 Image = np.ndarray[Any, Any]
@@ -169,15 +170,23 @@ def _move(scene: Scene, matrix: Array, scale: float, size: int) -> tuple[Array, 
     before, n = scene.boxes, len(scene.boxes)
     if n == 0:
         return before, scene.classes
-    corners = np.ones((n * 2, 3), np.float32)
-    corners[:, :2] = before.reshape(n * 2, 2)
-    after = (corners @ matrix.T)[:, :2].reshape(n, 4).clip(0, size)
+    after, taught = np.empty((n, 4), np.float32), is_taught(scene.classes[:, 0])
+    for part in (taught, ~taught):  # apart, so that no sum of a label's depends on how many taught boxes there are
+        after[part] = _transformed(before[part], matrix)
+    after = after.clip(0, size)
     w1, h1 = _sides(before * np.float32(scale))
     w2, h2 = _sides(after)
     tiny = np.float32(1e-16)
     ratio = np.maximum(w2 / (h2 + tiny), h2 / (w2 + tiny))
     kept = (w2 > 2) & (h2 > 2) & (w2 * h2 / (w1 * h1 + tiny) > 0.1) & (ratio < 100)
     return after[kept], scene.classes[kept]
+
+
+def _transformed(boxes: Array, matrix: Array) -> Array:
+    corners = np.ones((len(boxes) * 2, 3), np.float32)
+    corners[:, :2] = boxes.reshape(-1, 2)
+    found: Array = (corners @ matrix.T)[:, :2].reshape(-1, 4)
+    return found
 
 
 def _sides(boxes: Array) -> tuple[Array, Array]:

@@ -30,6 +30,7 @@ from retort.training.data.image_cache import ImageCache, budget, resized
 from retort.training.data.pseudo import mixture_of
 from retort.training.data.sampler import EpochSampler, Sample, SampleOrder
 from retort.training.data.scan import check_kept
+from retort.training.data.taught_boxes import TaughtImages
 from retort.training.data.unlabelled import per_step
 from retort.training.data.validation import ValidationLoader, ValidationSet, work_alone
 from retort.training.environment import num_cores
@@ -62,6 +63,7 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         colours_later: bool = False,
         samples: int | None = None,
         mixture: MixtureConfig | None = None,
+        taught: Path | None = None,
         **kwargs: Any,
     ) -> None:
         self.colours_later = SharedSwitch(on=colours_later)
@@ -76,6 +78,10 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
             ignore_regions.append_ignored(label["bboxes"], label["cls"], more)
             for label, more in zip(self.labels, self._ignored, strict=True)
         ]
+        self.taught = None if taught is None else TaughtImages(taught, self.im_files)
+        if self.taught is not None:
+            self._objects = [self.taught.append(at, *given) for at, given in enumerate(self._objects)]
+        self._has_polygons = any(len(label["segments"]) for label in self.labels)
         self._corners = [ops.xywh2xyxy(boxes) for boxes, _ in self._objects]
         shapes = [resized(*label["shape"], imgsz=self.imgsz) for label in self.labels]
         recent = self.order.window * self.order.batch
@@ -112,13 +118,13 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
     def get_image_and_label(self, index: int) -> Any:
         """Return the image and labels that upstream's transforms begin with.
 
-        The ignored boxes go through the transforms as well.
+        The ignored and the taught boxes go through the transforms as well.
         """
-        label, more = self.labels[index], self._ignored[index]
-        if not len(more):
+        label, (boxes, classes) = self.labels[index], self._objects[index]
+        if len(classes) == len(label["cls"]):
             return super().get_image_and_label(index)
-        boxes, classes = self._objects[index]
-        self.labels[index] = {**label, "bboxes": boxes, "cls": classes}
+        outlines = _outlines(label["segments"], boxes) if self._has_polygons else []
+        self.labels[index] = {**label, "bboxes": boxes, "cls": classes, "segments": outlines}
         try:
             return super().get_image_and_label(index)
         finally:
@@ -126,6 +132,10 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
 
     def __getitems__(self, samples: Sequence[Sample]) -> Batch:
         """Return a whole batch: images go to their place in it without being copied twice."""
+        made = self._batch(samples)
+        return made if self.taught is None else self.taught.split(made)
+
+    def _batch(self, samples: Sequence[Sample]) -> Batch:
         if self.fast is None:
             made: Batch = YOLODataset.collate_fn([self._by_upstream(sample) for sample in samples])
             return made
@@ -184,6 +194,12 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         if (h, w) != image.shape[:2]:
             image = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
         return image
+
+
+def _outlines(polygons: Sequence[Array], boxes: Array) -> list[Array]:
+    """Return a polygon for each of *boxes*, of which the first have one: upstream makes boxes of polygons again."""
+    corners = ops.xywh2xyxy(boxes[len(polygons) :])
+    return [*polygons, *corners[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)]
 
 
 class TrainingLoader(InfiniteDataLoader):  # type: ignore[misc]
@@ -261,6 +277,7 @@ def loader_for(trainer: Trainer, img_path: str, batch: int, local_rank: int) -> 
         dataset = training_set(
             trainer.args, img_path, batch, trainer.data, stride=stride, seed=trainer.args.seed, rank=rank,
             world_size=world_size, samples=trainer.plan.samples, mixture=trainer.plan.mixture,
+            taught=None if trainer.distillation is None else trainer.plan.teaching.cache,
         )  # fmt: skip
     loader = training_loader(
         dataset, batch, workers=trainer.args.workers, loading=trainer.loading, rank=rank, world_size=world_size,
@@ -293,17 +310,18 @@ def validation_loader_for(trainer: Trainer, img_path: str, batch: int, local_ran
 def training_set(
     args: Any, img_path: str, batch: int, data: dict[str, Any], *, stride: int, seed: int, rank: int = 0,
     world_size: int = 1, max_cache_bytes: int | None = None, colours_later: bool = False, samples: int | None = None,
-    mixture: MixtureConfig | None = None,
+    mixture: MixtureConfig | None = None, taught: Path | None = None,
 ) -> TrainingSet:  # fmt: skip
     """Build the training set of upstream's arguments; *batch* is one rank's.
 
-    With *colours_later* its batches go through `colours.coloured` on the device that trains.
+    With *colours_later* its batches go through `colours.coloured` on the device that trains. *taught* is the file of
+    what a teacher says of the images.
     """
     return TrainingSet(
         img_path=img_path, imgsz=args.imgsz, batch_size=batch, augment=True, hyp=args, rect=False,
         single_cls=args.single_cls or False, stride=stride, pad=0.0, prefix="train: " if rank == 0 else "",
         task=args.task, classes=args.classes, data=data, fraction=args.fraction, seed=seed, world_size=world_size,
-        colours_later=colours_later, samples=samples, mixture=mixture,
+        colours_later=colours_later, samples=samples, mixture=mixture, taught=taught,
         max_cache_bytes=budget(world_size) if max_cache_bytes is None else max_cache_bytes,
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
 
 from retort.training import comm
+from retort.training.data import taught_boxes
 from retort.training.data.host_memory import VALIDATION_PREFETCH, hand_over
 from retort.training.data.scan import check_kept, images_in
+from retort.training.data.taught_boxes import TaughtImages
 from retort.training.data.validation import work_alone
 from retort.training.ultralytics_api import RANK
 
@@ -40,6 +43,10 @@ def unlabelled_loader(trainer: Trainer, more: UnlabelledConfig | None) -> Unlabe
         dataset = trainer.build_dataset(str(more.folder), "train", number)
     if trainer.args.fraction == 1:
         check_kept(images_in(more.folder), dataset.im_files)
+    cache = trainer.plan.teaching.cache
+    taught = None if cache is None else TaughtImages(cache, dataset.im_files)
+    if taught is not None:
+        taught.replace_labels(dataset.labels)
     return UnlabelledImages(
         dataset,
         per_step=number,
@@ -50,6 +57,7 @@ def unlabelled_loader(trainer: Trainer, more: UnlabelledConfig | None) -> Unlabe
         pinned=trainer.loading.pinned,
         rank=max(RANK, 0),
         world_size=world_size,
+        taught=taught,
     )
 
 
@@ -64,17 +72,21 @@ def per_step(more: UnlabelledConfig | None, batch: int, world_size: int) -> int:
 def beside(batch: dict[str, Any], images: UnlabelledImages | None, model: Any, epoch: int) -> dict[str, Any]:
     """Add the next unlabelled images to *batch*, while *model* distils.
 
-    They are ``unlabelled`` (M, 3, H, W) in 0..1.
+    They are ``unlabelled`` (M, 3, H, W) in 0..1; what a cached teacher says of them follows what it says of the others.
     """
     objective = getattr(comm.unwrap(model), "objective", None)
     if images is None or objective is None or objective.weight == 0:
         return batch
     device = batch["img"].device
-    more = images.next(epoch).to(device, non_blocking=device.type == "cuda").float() / 255
+    found = {
+        name: one.to(device, non_blocking=device.type == "cuda") if isinstance(one, torch.Tensor) else one
+        for name, one in taught_boxes.count_taught(images.batch(epoch)).items()
+    }
+    more = found["img"].float() / 255
     side = batch["img"].shape[-2:]
     if more.shape[-2:] != side:  # multi_scale has drawn another one for this batch
         more = interpolate(more, size=side, mode="bilinear", align_corners=False)
-    return {**batch, "unlabelled": more}
+    return {**batch, **taught_boxes.joined(batch, found), "unlabelled": more}
 
 
 class UnlabelledImages:
@@ -96,8 +108,9 @@ class UnlabelledImages:
         pinned: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        taught: TaughtImages | None = None,
     ) -> None:
-        self._dataset, self._args = dataset, args
+        self._dataset, self._args, self._taught = dataset, args, taught
         self._seed, self._num_workers = seed, num_workers
         self._per_step, self._num_steps = per_step, num_steps
         self._rank, self._world_size = rank, world_size
@@ -105,12 +118,16 @@ class UnlabelledImages:
         self._epoch: int | None = None
         self._taken = 0
         """Steps of that epoch."""
-        self._steps: Iterator[Tensor] = iter(())
+        self._steps: Iterator[dict[str, Tensor]] = iter(())
 
     def next(self, epoch: int) -> Tensor:
-        """Return the unlabelled images of the next step in *epoch*.
+        """Return the images of ``batch``, bytes (M, 3, H, W)."""
+        return self.batch(epoch)["img"]
 
-        *epoch* counts from 0; the images are bytes, (M, 3, H, W).
+    def batch(self, epoch: int) -> dict[str, Tensor]:
+        """Return the unlabelled images of the next step in *epoch*, counted from 0, and what was taught of them.
+
+        The images are ``img``, bytes (M, 3, H, W); beside them are ``taught_boxes.KEYS`` where the teacher is cached.
         """
         whole = self._taken == self._num_steps
         if whole and epoch - 1 == self._epoch and epoch != self._without_mosaic:
@@ -127,13 +144,13 @@ class UnlabelledImages:
                 self._dataset.close_mosaic(hyp=copy(self._args))
         self._epoch, self._taken = epoch, 0
         workers = min(self._num_workers, self._num_steps)
-        loader: DataLoader[Tensor] = DataLoader(
+        loader: DataLoader[dict[str, Tensor]] = DataLoader(
             _Positions(self._dataset, self._seed),
             batch_sampler=_Steps(self._positions, epoch * self._num_steps),
             num_workers=workers,
             prefetch_factor=VALIDATION_PREFETCH if workers else None,
             generator=torch.Generator().manual_seed(self._seed),  # without one it draws from the global stream
-            collate_fn=_collated,
+            collate_fn=partial(_collated, self._taught),
             pin_memory=self._pinned,
             worker_init_fn=work_alone if workers else None,
         )
@@ -161,24 +178,30 @@ class _Steps:
         return map(self._positions, count(self._first))
 
 
-def _collated(images: Sequence[Tensor]) -> Tensor:
-    return hand_over(torch.stack(list(images)))
+def _collated(taught: TaughtImages | None, samples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    images = hand_over(torch.stack([one["img"] for one in samples]))
+    if taught is None:
+        return {"img": images}
+    owners = [torch.full((len(one["cls"]),), float(place)) for place, one in enumerate(samples)]
+    found = {name: torch.cat([one[name] for one in samples]) for name in ("cls", "bboxes")}
+    split = taught.split({**found, "batch_idx": torch.cat(owners)})
+    return {"img": images, **{name: split[name] for name in taught_boxes.KEYS}}
 
 
-class _Positions(Dataset["Tensor"]):
+class _Positions(Dataset[dict[str, Any]]):
     """The endless row: pass after pass through the set, each in an order of its own."""
 
     def __init__(self, dataset: Any, seed: int) -> None:
         self._dataset, self._seed = dataset, seed
         self._pass, self._order = -1, np.empty(0, dtype=np.int64)
 
-    def __getitem__(self, position: int) -> Tensor:
+    def __getitem__(self, position: int) -> dict[str, Any]:
         number, place = divmod(position, len(self._dataset))
         if number != self._pass:
             self._pass = number
             self._order = np.random.default_rng([self._seed, number]).permutation(len(self._dataset))
         with isolated(self._seed, position):
-            found: Tensor = self._dataset[int(self._order[place])]["img"]
+            found: dict[str, Any] = self._dataset[int(self._order[place])]
         return found
 
 

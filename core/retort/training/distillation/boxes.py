@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from retort.constants import LEVEL_STRIDES, Level
-from retort.losses import CrossedLoss, FeatureLoss, Loss, Predictions
+from retort.losses import Predictions
 from retort.training.inference import IOU
 from retort.training.sync_free import Assigner, most_candidates
 from retort.training.ultralytics_api import nms, ops
@@ -79,16 +79,6 @@ def boxes_of(raw: Tensor) -> TeacherBoxes:
     rows = raw[image, :, torch.cat([places.flatten().long() for places in kept])]  # M 4+K
     most = max((len(places) for places in kept), default=0)
     return TeacherBoxes(image, ops.xywh2xyxy(rows[:, :4]), rows[:, 4:].clamp(0, 1), most)
-
-
-def can_be_taught(loss: Loss) -> bool:
-    """Return True if *loss* can compare a student with boxes alone.
-
-    Terms on features, on the teacher's head, and on distance bins cannot, nor those on every anchor: most have no box.
-    """
-    if isinstance(loss, FeatureLoss | CrossedLoss) or loss.needs_dense:
-        return False
-    return not loss.needs_bins or loss.falls_back()
 
 
 def as_predictions(

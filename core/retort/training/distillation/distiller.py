@@ -18,6 +18,7 @@ from retort.training.config import Cycle, ExtraTeacher, TrainConfig
 from retort.training.data.ignore_regions import KEY, ignoring
 from retort.training.distillation import feature_taps
 from retort.training.distillation.box_teacher import BoxTeacher
+from retort.training.distillation.cached_teacher import CachedNetwork, CachedTeacher
 from retort.training.distillation.objective import DistillationObjective, assign_by_teacher, criteria, projectors
 from retort.training.distillation.self_teacher import SelfTeacher, named
 from retort.training.distillation.teacher import MemoryPool, Teacher, TeacherOutput
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from retort.constants import Level
     from retort.training.distillation.feature_taps import Raw
 
-AnyTeacher = Teacher | ResizedTeacher | BoxTeacher | SelfTeacher
+AnyTeacher = Teacher | ResizedTeacher | BoxTeacher | CachedTeacher | SelfTeacher
 
 
 @dataclass(frozen=True)
@@ -77,17 +78,20 @@ class TeacherSlot:
 
 
 def load_teachers(weights: Path | None, plan: TrainConfig, student: Any) -> list[TeacherCandidate]:
-    """Load all teachers of *plan*, the first from *weights*.
+    """Load all teachers of *plan*, the first from *weights*; of a cached one there is nothing to load.
 
     There are none where the average of *student*'s own weights is to teach.
 
     Raises:
         ModelError: a file cannot be loaded.
+        DataError: what a cached teacher has said cannot be read.
 
     """
     teaching, side = plan.teaching, plan.training.imgsz
     if teaching.ema:
         return [TeacherCandidate(named(student, teaching.ema_classes), own=True)]
+    if teaching.cache is not None:  # it was asked in its own size
+        return [TeacherCandidate(CachedNetwork.read(teaching.cache), teaching.weight)]
     assert weights is not None, "a teacher other than the student itself has a file"
     first = ExtraTeacher(weights, teaching.weight, teaching.imgsz, teaching.as_boxes)
     return [
@@ -118,7 +122,11 @@ def make_teacher_slot(
     """
     objective = make(candidate.network)
     if isinstance(candidate.network, BoxNetwork):
-        giving = BoxTeacher(candidate.network, student, device=options["device"], ratio=candidate.ratio)
+        giving: BoxTeacher | CachedTeacher = (
+            CachedTeacher(candidate.network, student)
+            if isinstance(candidate.network, CachedNetwork)
+            else BoxTeacher(candidate.network, student, device=options["device"], ratio=candidate.ratio)
+        )
         giving.known = objective.classes.teacher
         return TeacherSlot(giving, objective, share, ""), nn.ModuleDict()
     check_resizable(candidate.ratio, student, candidate.network)
@@ -158,12 +166,19 @@ def prepare_teachers(slots: Sequence[TeacherSlot], number: int, side: int) -> No
         one.teacher.prepare(number, side, side, pool)
 
 
-def run_teachers(slots: Sequence[TeacherSlot], images: Tensor) -> list[TeacherOutput]:
-    """Return each teacher's output for *images* (N, 3, H, W).
+def run_teachers(
+    slots: Sequence[TeacherSlot], images: Tensor, batch: Mapping[str, Any] | None = None, *, brief: bool = True
+) -> list[TeacherOutput]:
+    """Return each teacher's output for *images* (N, 3, H, W) of *batch*, in which a cached teacher's boxes lie.
 
-    It holds until the teachers are asked again.
+    If it is *brief*, it has what the losses need only, and holds until the teachers are asked again.
     """
-    return [one.teacher(images, reuse_buffers=True) for one in slots]
+    return [
+        one.teacher.said(batch or {}, images, brief=brief)
+        if isinstance(one.teacher, CachedTeacher)
+        else one.teacher(images, reuse_buffers=brief)
+        for one in slots
+    ]
 
 
 def distillation_loss(
@@ -280,7 +295,7 @@ class Distiller(nn.Module):
         active = self.objective.weight > 0
         images = torch.cat([labelled, unlabelled]) if active and unlabelled is not None else labelled
         # Teachers first: what they need on the way is free again before the student keeps all of its own.
-        outputs = run_teachers(self.slots, images) if active else []
+        outputs = run_teachers(self.slots, images, batch) if active else []
         features, branches = feature_taps.forward(self.student_model, images, intermediate=self.objective.crosses)
         own = branches if images is labelled else feature_taps.first(branches, len(labelled))
         answers = self.objective.answers(outputs[0], len(labelled)) if active else {}

@@ -16,13 +16,14 @@ from retort import class_names
 from retort.constants import Level
 from retort.errors import TeacherMismatch
 from retort.losses import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
+from retort.losses.base import can_be_taught
 from retort.spec import DistillationSpec, Schedule
 from retort.spec.distillation import preset
 from retort.training.architecture import head_levels
 from retort.training.criterion import criterion_of
 from retort.training.distillation import feature_taps
 from retort.training.distillation.balancing import BALANCES, Balance, ClassMass, GradientMeter, gate, opposed
-from retort.training.distillation.boxes import as_predictions, can_be_taught, same_assigner
+from retort.training.distillation.boxes import as_predictions, same_assigner
 from retort.training.distillation.feature_taps import FeatureLayers, Raw, common_levels, decoder_of, first
 from retort.training.models import ClassMap
 from retort.training.teachers.base import BoxNetwork
@@ -376,11 +377,15 @@ def taught(spec: DistillationSpec, *, boxes: bool) -> tuple[tuple[Loss, ...], li
     able = [not boxes or can_be_taught(loss) for loss in spec.losses]
     left_out = [label for label, can in zip(named, able, strict=True) if not can]
     kept = tuple(loss for loss, can in zip(spec.losses, able, strict=True) if can)
-    written = spec.losses != preset(spec.recipe)["losses"]
+    written = _at_weight_1(spec.losses) != _at_weight_1(preset(spec.recipe)["losses"])  # which a pilot may lower
     if left_out and (written or all(loss.weight == 0 for loss in kept)):
         message = f"the teacher gives boxes alone, which cannot teach {', '.join(left_out)}"
         raise TeacherMismatch(message, hint=_BOX_HINT)
     return kept, [label for label in named if label not in left_out], left_out
+
+
+def _at_weight_1(losses: tuple[Loss, ...]) -> list[Loss]:
+    return [loss.model_copy(update={"weight": 1.0}) for loss in losses]
 
 
 _BOX_HINT = "losses: class_logits, box_giou, or dfl with otherwise: giou; recipe: balanced takes those that apply"

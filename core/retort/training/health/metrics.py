@@ -16,14 +16,16 @@ from retort.constants import Level
 from retort.losses import FeatureLoss, Predictions
 from retort.losses.base import divergence, standardise
 from retort.training import comm
+from retort.training.data import taught_boxes
 from retort.training.distillation import feature_taps
-from retort.training.distillation.distiller import distillation_loss
+from retort.training.distillation.distiller import distillation_loss, run_teachers
 from retort.training.distillation.objective import assign_by_teacher, projector_key
 from retort.training.inference import prepare
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from retort.training.data.taught_boxes import TaughtImages
     from retort.training.distillation.distiller import AnyTeacher, Distiller
     from retort.training.distillation.objective import DistillationObjective
     from retort.training.distillation.teacher import TeacherOutput
@@ -44,22 +46,33 @@ class Probe:
 
     @classmethod
     def of(cls, dataset: Any, *, imgsz: int, device: torch.device, most: int = MOST) -> Probe:
-        """Take images of upstream's validation *dataset* (``spread``)."""
-        return cls.load(spread(dataset, most), imgsz=imgsz, device=device)
+        """Take images of upstream's *dataset* (``spread``), with what a cached teacher has said of them."""
+        return cls.load(spread(dataset, most), imgsz=imgsz, device=device, taught=getattr(dataset, "taught", None))
 
     @classmethod
-    def load(cls, labels: Sequence[Any], *, imgsz: int, device: torch.device) -> Probe:
-        """Load the images of upstream's *labels*."""
+    def load(
+        cls, labels: Sequence[Any], *, imgsz: int, device: torch.device, taught: TaughtImages | None = None
+    ) -> Probe:
+        """Load the images of upstream's *labels*, with what was *taught* of them."""
         images, classes, boxes, owners = [], [], [], []
+        shapes = []
         for index, label in enumerate(labels):
             pixels, shape = prepare(Path(label["im_file"]), imgsz)
             images.append(pixels)
+            shapes.append(shape)
             classes.append(torch.as_tensor(label["cls"], dtype=torch.float32).reshape(-1, 1))
-            boxes.append(_fitted(label, shape, imgsz))
+            boxes.append(_fitted(label["bboxes"], shape, imgsz))
             owners.append(torch.full((len(boxes[-1]),), float(index)))
         pixels = torch.cat(images).to(device)
         batch = {"img": pixels, "cls": torch.cat(classes), "bboxes": torch.cat(boxes), "batch_idx": torch.cat(owners)}
-        return cls(pixels, {name: value.to(device) for name, value in batch.items()})
+        if taught is not None:
+            said = taught.of_images([label["im_file"] for label in labels])
+            fitted = [_fitted(found, shape, imgsz) for (found, _), shape in zip(said, shapes, strict=True)]
+            batch |= taught_boxes.told(fitted, [probabilities for _, probabilities in said])
+        return cls(
+            pixels,
+            {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()},
+        )
 
     def corners(self) -> Tensor:
         """Return the labels' boxes as corners in pixels, (B, 4).
@@ -86,14 +99,14 @@ def _spread(labels: Sequence[Any], most: int) -> list[Any]:
     return [labels[index * len(labels) // number] for index in range(number)]
 
 
-def _fitted(label: Mapping[str, Any], shape: tuple[int, int], imgsz: int) -> Tensor:
+def _fitted(boxes: Any, shape: tuple[int, int], imgsz: int) -> Tensor:
     """Move normalised boxes (centre, size) with their image into the letterbox: (B, 4) to the same."""
-    boxes = torch.as_tensor(label["bboxes"], dtype=torch.float32).reshape(-1, 4)
+    known = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     height, width = shape
     scale = min(imgsz / height, imgsz / width)
     sides = torch.tensor([width, height, width, height]) * scale
     margins = torch.tensor([imgsz - width * scale, imgsz - height * scale, 0, 0]) / 2
-    return (boxes * sides + margins) / imgsz
+    return (known * sides + margins) / imgsz
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +145,7 @@ def forward_pass(model: Distiller, batch: dict[str, Any]) -> ForwardPass:
     """
     images, first = batch["img"], first_teacher(model)[1]
     features, branches = feature_taps.forward(model.student_model, images, intermediate=first.crosses)
-    outputs = [one.teacher(images) for one in model.slots]
+    outputs = run_teachers(model.slots, images, batch, brief=False)
     with assign_by_teacher(first.answers(outputs[0], len(images)), model.student_model):
         task, _ = model.student_model.loss(batch, feature_taps.upstream_form(branches))  # type: ignore[operator]
     return ForwardPass(features, branches, outputs, task.sum() / len(images))

@@ -10,6 +10,7 @@ import torch
 
 from retort.constants import MAP
 from retort.training import comm
+from retort.training.distillation.cached_teacher import CachedTeacher
 from retort.training.distillation.objective import projector_key
 from retort.training.health import metrics, visuals
 from retort.training.health.checks import LivenessChecks, check_rank
@@ -34,7 +35,7 @@ class Monitor:
         model = network(trainer.model)
         self.checks = contract or LivenessChecks(model)
         self.rules = RuleEngine(rule_inputs(trainer))
-        self.probe = Probe.of(trainer.test_loader.dataset, imgsz=trainer.args.imgsz, device=trainer.device)
+        self.probe = Probe.of(_shown(trainer), imgsz=trainer.args.imgsz, device=trainer.device)
         self._callback: TrainCallback = trainer.callback
         self._names = names(model, trainer)
         self._drift = DriftProbe(model, self.probe)
@@ -118,6 +119,12 @@ class Monitor:
             self._callback.health(finding)
 
 
+def _shown(trainer: Trainer) -> Any:
+    """Return the data set whose images are probed: the validation's, or those that a cached teacher has seen."""
+    cached = trainer.plan.teaching.cache is not None
+    return trainer.train_loader.dataset if cached else trainer.test_loader.dataset
+
+
 def names(model: Distiller, trainer: Trainer) -> Values:
     """Compare the teacher's names with the labels' on more images than the probe has.
 
@@ -125,9 +132,10 @@ def names(model: Distiller, trainer: Trainer) -> Values:
     """
     if comm.rank() > 0:
         return {}
-    chosen = spread(trainer.test_loader.dataset, NAMED_IMAGES)
+    dataset = _shown(trainer)
+    chosen, taught = spread(dataset, NAMED_IMAGES), getattr(dataset, "taught", None)
     parts = (chosen[start : start + MOST] for start in range(0, len(chosen), MOST))
-    sample = (Probe.load(part, imgsz=trainer.args.imgsz, device=trainer.device) for part in parts)
+    sample = (Probe.load(part, imgsz=trainer.args.imgsz, device=trainer.device, taught=taught) for part in parts)
     with comm.alone():
         found = naming(model, sample)
     if found is None:
@@ -140,11 +148,11 @@ NAMED_IMAGES = 64
 
 
 class DriftProbe:
-    """Drift probe: the teacher should not move, the projectors should."""
+    """Drift probe: the teacher should not move, the projectors should. A cached teacher cannot."""
 
     def __init__(self, model: Distiller, probe: Probe) -> None:
         self._images = probe.images
-        self._first = self._ask(model, self._images)
+        self._first = None if isinstance(model.teacher, CachedTeacher) else self._ask(model, self._images)
         self._before = _weights(model)
         self._student = _witness(model)
 
@@ -156,9 +164,11 @@ class DriftProbe:
         asked as training asks it: the first images again, and one of them alone. Projectors move only in an epoch that
         *distilled*, and only when the optimizer took a step, which the student's weights tell.
         """
-        again, alone = self._ask(model, self._images), self._ask(model, self._images[:1])
-        shifts = [(again - self._first).abs().max(), (alone - again[:1]).abs().max()]
-        found: Values = {"health/teacher_shift": float(torch.stack(shifts).max())}
+        found: Values = {}
+        if self._first is not None:
+            again, alone = self._ask(model, self._images), self._ask(model, self._images[:1])
+            shifts = [(again - self._first).abs().max(), (alone - again[:1]).abs().max()]
+            found["health/teacher_shift"] = float(torch.stack(shifts).max())
         weights, student = _weights(model), _witness(model)
         if distilled and weights and not torch.equal(student, self._student):
             steps = [(now - before).norm() / before.norm() for now, before in zip(weights, self._before, strict=True)]

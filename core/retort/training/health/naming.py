@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from retort.training.distillation.boxes import listed
+from retort.training.distillation.distiller import run_teachers
 from retort.training.distillation.feature_taps import Decoder
 from retort.training.health.metrics import FOREGROUND, OVERLAP, Probe, first_teacher, iou
 
@@ -45,7 +46,7 @@ def naming(model: Distiller, sample: Iterable[Probe]) -> Naming | None:
     counts = torch.zeros(spec.classes.size, spec.classes.size)
     for chunk in sample:
         with torch.no_grad(), torch.autocast(chunk.images.device.type, enabled=False):
-            output = teacher(chunk.images)
+            (output,) = run_teachers(model.slots[:1], chunk.images, chunk.batch, brief=False)
             if output.boxes is not None:
                 found = listed(output.boxes, len(chunk.images), spec.classes.teacher)
             else:

@@ -1,0 +1,49 @@
+"""Ask the teacher about every training image ahead of time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retort.constants import Role
+from retort.labelling.ahead import ask_ahead
+from retort.labelling.dataset import data_yaml
+from retort.pipeline import progress, train
+from retort.pipeline.answers import TaughtImages
+from retort.pipeline.context import Context
+from retort.spec import JobSpec
+
+after = "review"
+FILE = "teacher-cache.npz"
+"""Name of the artifact."""
+
+
+def applies(spec: JobSpec) -> bool:
+    """Return True where the spec asks for a cached teacher."""
+    return spec.teacher.cache
+
+
+def cost(spec: JobSpec) -> float:
+    """Return the stage's share of the run: forward passes over all images, once for each view."""
+    return progress.asking_ahead(spec)
+
+
+def run(context: Context) -> TaughtImages:
+    """Ask about the training images, the teacher's own labels and those without labels among them."""
+    figures = ask_ahead(
+        context, train.weights(context), images(context), target=context.artifact(FILE), tell=context.progress
+    )  # fmt: skip
+    context.journal.log(
+        f"the teacher was asked ahead of time: {figures.num_boxes:,} boxes on {figures.num_images:,} images in "
+        f"{1 + len(figures.views)} kinds of views, {figures.size_bytes / 1e6:.1f} MB",
+        digest=figures.digest,
+    )
+    path = context.publish(FILE, Role.TEACHER, digest=figures.digest, num_images=figures.num_images)
+    return TaughtImages(path=path, figures=figures)
+
+
+def images(context: Context) -> list[Path]:
+    """Return the images that the student will see: those that are trained on, and those without labels."""
+    folders = [data_yaml(context).parent / "images" / "train"]
+    if context.inputs.unlabelled is not None:
+        folders.append(context.inputs.unlabelled.folder)
+    return [path for folder in folders for path in sorted(folder.iterdir())]
