@@ -252,7 +252,10 @@ def predictions(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
     student, teacher = pair
     kl = binary_kl(student.scores, teacher.scores)  # N A
     seen = foreground(teacher)
-    found = {"foreground_anchors": seen.sum().float(), "kl_background": kl[~seen].mean()}
+    sure = seen
+    if (boxes := forward.teacher_output.boxes) is not None:  # whose alignment with a new student says nothing of them
+        sure = boxes.of_classes(first_teacher(model)[1].classes.teacher).probabilities.amax(-1) >= FOREGROUND
+    found = {"foreground_anchors": sure.sum().float(), "kl_background": kl[~seen].mean()}
     if bool(seen.any()):
         found["kl_foreground"] = kl[seen].mean()
         found["kl_untaught"] = untaught_kl(teacher.scores, seen)
