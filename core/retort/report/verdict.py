@@ -201,13 +201,13 @@ def _against_control(
             f"The student reaches {_percent(roles.student.map)} mAP50-95. "
             f"{why[0].upper()}{why[1:]}, so what the distillation bought is unknown."
         )
+    if result.pilot is not None and result.pilot.decision == "stopped":
+        return "none", f"Nothing was distilled: the student is its undistilled control. {result.pilot.sentence}"
     if max(roles.student.map, roles.control.map) < NOTHING:
         return "none", (
             f"No difference is shown: student and control have hardly learned anything ({_percent(roles.student.map)} "
             f"and {_percent(roles.control.map)} mAP50-95)."
         )
-    if result.pilot is not None and result.pilot.decision == "stopped":
-        return "none", f"Nothing was distilled: the student is its undistilled control. {result.pilot.sentence}"
     kind = kind_of(interval)
     terms = any(one.part == "terms" and _is_verdicts(one) for one in parts)
     who = "The distillation terms" if terms else "Distillation"
