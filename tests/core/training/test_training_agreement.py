@@ -53,6 +53,8 @@ def test_a_term_without_gradient_neither_agrees_nor_opposes():
     meter.observe(x.sum(), [x.sum(), x.sum()], [x], objects=False)
 
     assert meter.cosines().tolist() == pytest.approx([0, -1])
+    meter.observe(x.sum(), [x.sum(), -x.sum()], [x])
+    assert meter.cosines().tolist() == pytest.approx([1, -1])  # a mean over what is known
 
 
 def test_images_without_labels_make_a_cosine_smaller_and_never_change_its_sign():

@@ -52,7 +52,7 @@ def joined(student: Any, spec: DistillationSpec = SPEC, known: tuple[str, ...] |
 
 
 def test_it_is_the_average_of_each_step_and_no_gradient_reaches_it(batch: dict[str, Any]):
-    student, average = student_of(0), student_of(1).requires_grad_(requires_grad=False)
+    student, average = student_of(0), student_of(1)
     distiller = joined(student).train()
     distiller.follow(lambda: average)
     assert distiller.teacher is not None
