@@ -87,6 +87,14 @@ def truth(label: Path, names: Sequence[str]) -> tuple[Box, ...]:
     )
 
 
+def labelled_counts(context: Context) -> list[Counter[str]]:
+    """Return the boxes by class of each labelled training image."""
+    folder, names = context.inputs.data_yaml.parent, context.inputs.dataset.names
+    images = sorted((folder / "images/train").iterdir())
+    labels = (truth(folder / f"labels/train/{image.stem}.txt", names) for image in images if image.suffix != ".cache")
+    return [Counter(box.name for box in boxes) for boxes in labels]
+
+
 def as_box(row: LabelBox, names: Sequence[str]) -> Box | None:
     """Return a label line as a box inside its image.
 

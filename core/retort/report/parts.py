@@ -1,4 +1,4 @@
-"""Tell what the teacher's labels, unlabelled images and distillation terms brought, each for itself."""
+"""Separate the gain of pseudo-labels, unlabelled images and distillation terms."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class _Pair:
 
 
 def parts(result: JobResult, arms: Sequence[MeasuredArm], curves: Curves, noise: Noise) -> tuple[VerdictPart, ...]:
-    """Return the parts of what the job brought, in the order in which they add up; none where no arm tells them apart.
+    """Return the parts of what a job gained, in the order of their sum.
 
-    Each is of the first seed, with the interval of one seed; but for student less control, which is the verdict's own.
+    There are none where no arm separates them. Each is of the first seed, with the interval of one seed; but for student less control, which is the verdict's own.
     Labels and terms add up to the whole where there is one seed.
     """
     known = {one.arm: one for one in arms if one.arm in SOURCES}

@@ -12,7 +12,7 @@ from retort import dataset_ref
 from retort.constants import MODEL_NAMES, NMS_FREE
 from retort.exports import EXPORT_FORMATS, AnyExport
 from retort.losses.base import can_be_taught
-from retort.schema import InputModel, LocalPath, distinct, field_error
+from retort.schema import InputModel, LocalPath, distinct, field_error, without_default
 from retort.spec.adapter import TeacherAdapter
 from retort.spec.arms import Arms, by_default
 from retort.spec.distillation import DistillationSpec, preset
@@ -221,17 +221,29 @@ CopyKind = Literal["off", "identical", "copies", "similar"]
 """What is taken for a copy of an image, from nothing to another picture of the same scene."""
 
 
+LEAST_SCORE = 0.3
+"""Of a box that becomes a label, where scores are chosen by the shares of the classes."""
+FEW_LABELS: dict[str, Any] = {
+    "confidence": 0.6, "ignore_from": 0.1, "thresholds": "class_share", "labelled_share": 0.5, "burn_in": 0.1,
+    "ramp": 0.2,
+}  # fmt: skip
+"""What the recipe for few labels fills in. Thresholds and burn-in are those of Efficient Teacher (arXiv 2302.07577)."""
+
+
 class PseudoLabelsSpec(InputModel):
     """Images without labels, which the teacher labels for student and control alike."""
 
+    recipe: Literal["plain", "few_labels"] = "plain"
+    """``few_labels`` is semi-supervised training for few labelled and many other images: it fills in ``confidence``,
+    ``ignore_from``, ``thresholds``, ``labelled_share``, ``burn_in`` and ``ramp``; what is written beside it wins."""
     path: LocalPath
     """A folder of images, with all its subfolders, inside a folder the operator allows. Labels that lie there are not
     trained on: the teacher's are compared with them."""
-    confidence: Score = 0.8
+    confidence: Score = Field(default=0.8, json_schema_extra=without_default)
     """Boxes from this score on become labels."""
     per_class: dict[str, Score] = Field(default_factory=dict, max_length=10_000)
     """The same for single classes, by their names."""
-    ignore_from: Score | None = _FIRST_DOUBT
+    ignore_from: Score | None = Field(default=_FIRST_DOUBT, json_schema_extra=without_default)
     """Boxes from here up to the score that makes a label are neither labels nor background; null is for none."""
     review: Literal["none", "sample", "all"] = "none"
     """Whether the job waits until people have looked at a sample of the images, or at all of them."""
@@ -241,13 +253,31 @@ class PseudoLabelsSpec(InputModel):
     """Which images are left out because a labelled image, or another of these, shows the same: ``identical`` bytes;
     ``copies``, which may also be re-encoded, mirrored, turned by quarters, cropped, padded or brightened; ``similar``,
     which may also be other pictures of one scene, as of a fixed camera; ``off`` leaves out none."""
+    thresholds: Literal["fixed", "class_share"] = Field(default="fixed", json_schema_extra=without_default)
+    """``class_share`` chooses the score of each class that ``per_class`` does not name, so that its labels are a fixed
+    part of what its share in the labelled images lets expect; ``fixed`` takes ``confidence`` for all."""
+    labelled_share: float = Field(default=0.0, ge=0, le=1, json_schema_extra=without_default)
+    """Part of each batch that is labelled images at least, in passes of their own; never less than among all."""
+    burn_in: float = Field(default=0.0, ge=0, lt=1, json_schema_extra=without_default)
+    """Part of the epochs, at their beginning, that is trained on labelled images alone."""
+    ramp: float = Field(default=0.0, ge=0, lt=1, json_schema_extra=without_default)
+    """Part of the epochs after that, in which pseudo-labelled images grow to their share of a batch."""
     check_labels: bool = False
     """Let the teacher look at the training labels too, for boxes that are missing, doubtful or there twice."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: object) -> object:
+        """Write the recipe out, so that the stored spec no longer depends on what its name means."""
+        return {**FEW_LABELS, **value} if isinstance(value, dict) and value.get("recipe") == "few_labels" else value
+
     @model_validator(mode="after")
     def _has_room(self) -> Self:
-        """Insist that doubt ends where labels begin."""
-        lowest = min([self.confidence, *self.per_class.values()])
+        """Insist that doubt ends where labels begin, and that the burn-in leaves epochs for the pseudo-labels."""
+        if self.burn_in + self.ramp >= 1:
+            message = "and ramp leave no epoch in which pseudo-labelled images have their share"
+            raise field_error(message, at="burn_in", hint="less than 1 together, such as burn_in: 0.1 and ramp: 0.2")
+        lowest = self._least_label
         if self.ignore_from is not None and self.ignore_from >= lowest:
             hint = f"lower than {lowest:g}, from where boxes are labels; null is for no band"
             raise field_error("does not lie below the scores that make labels", at="ignore_from", hint=hint)
@@ -260,8 +290,18 @@ class PseudoLabelsSpec(InputModel):
     @property
     def lowest(self) -> float:
         """The score below which boxes mean nothing."""
-        scores = [self.confidence, *self.per_class.values()]
-        return min(scores if self.ignore_from is None else [*scores, self.ignore_from])
+        return self._least_label if self.ignore_from is None else min(self._least_label, self.ignore_from)
+
+    @property
+    def _least_label(self) -> float:
+        """The lowest score that may make a label."""
+        chosen = [LEAST_SCORE] if self.thresholds == "class_share" else []
+        return min([self.confidence, *self.per_class.values(), *chosen])
+
+    @property
+    def mixes(self) -> bool:
+        """Whether pseudo-labelled images have another share of the batches than they have among all images."""
+        return self.labelled_share > 0 or self.burn_in > 0 or self.ramp > 0
 
 
 class JobSpec(InputModel):
@@ -331,6 +371,11 @@ class JobSpec(InputModel):
             hint = "leave training.time out, or the pilot"
             message = "needs to know the number of epochs beforehand, which training.time leaves open"
             raise field_error(message, at="distillation.pilot", hint=hint)
+        if self.pseudo_labels is not None and self.pseudo_labels.mixes and training.fraction < 1:
+            hint = "leave fraction out, or recipe, labelled_share, burn_in and ramp"
+            raise field_error(
+                "leaves out labelled images, of which each batch needs some", at="training.fraction", hint=hint
+            )
         self._agree_on_grids()
         self._agree_on_cache()
         self._share_out()

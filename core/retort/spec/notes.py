@@ -76,6 +76,11 @@ teacher.train.epochs | epochs | Fewer where its curve is flat before the end.
 student.model | | The device and its frame rate decide; left out to build what a file holds.
 student.weights | | A file of your own; null for random ones; a registered model to go on from.
 pseudo_labels.path | | Always in this section.
+pseudo_labels.recipe | | `few_labels` where a tenth of the images or less has labels.
+pseudo_labels.thresholds | | `class_share` where teachers are less sure of some classes than of others.
+pseudo_labels.labelled_share | share of a batch | Higher when the labels are few and good.
+pseudo_labels.burn_in | share of the epochs | Longer when the student starts from random weights.
+pseudo_labels.ramp | share of the epochs | Longer when the teacher's labels are poor.
 pseudo_labels.confidence | score, 0 to 1 | Lower when there are few labels, higher when people reject many.
 pseudo_labels.per_class | score, 0 to 1 | A rare class never reaches the common threshold.
 pseudo_labels.ignore_from | score, 0 to 1 | Null when no box is doubtful, which is rare.

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from retort.constants import Role
-from retort.labelling.dataset import data_yaml
+from retort.labelling.dataset import data_yaml, num_pseudo_labelled
 from retort.pipeline import progress, train
 from retort.pipeline.answers import Piloted, TaughtImages, TrainedNetwork
 from retort.pipeline.context import Context
@@ -20,7 +20,7 @@ from retort.spec import DistillationSpec, JobSpec
 from retort.spec.samples import SAMPLES
 
 if TYPE_CHECKING:
-    from retort.training.config import TeacherConfig, TrainConfig
+    from retort.training.config import MixtureConfig, TeacherConfig, TrainConfig
 
 after = "pilot"
 
@@ -106,6 +106,22 @@ def teacher_config(context: Context) -> TeacherConfig:
     )
 
 
+def _mixture(context: Context) -> MixtureConfig | None:
+    """Return how pseudo-labelled images share the batches.
+
+    An extension counts from the first training's beginning, and so is past the ramp.
+    """
+    from retort.training.config import MixtureConfig
+
+    wanted, extension = context.spec.pseudo_labels, context.inputs.adjustments.extension
+    if wanted is None or not wanted.mixes or not num_pseudo_labelled(context):
+        return None
+    epochs = context.training.epochs if extension is None else extension.epochs[0]
+    return MixtureConfig(
+        share=wanted.labelled_share, burn_in=round(wanted.burn_in * epochs), ramp=round(wanted.ramp * epochs)
+    )
+
+
 def train_config(context: Context, role: Role) -> TrainConfig:
     """Return the training plan of the student or its control.
 
@@ -123,6 +139,7 @@ def train_config(context: Context, role: Role) -> TrainConfig:
         data_yaml=data_yaml(context),
         epochs=context.training.epochs,
         training=training,
+        mixture=_mixture(context),
         extended=() if extension is None else extension.epochs,
         folder=context.lasting_folder(role),
         device=context.inputs.device,

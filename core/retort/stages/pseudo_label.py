@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from retort import files
@@ -10,12 +10,13 @@ from retort.constants import Role
 from retort.data.copies import Alive, ImageViews, view_images
 from retort.data.inputs import PseudoLabelInfo
 from retort.labelling import duplicates, predict, quality
+from retort.labelling.thresholds import with_class_shares
 from retort.pipeline import progress
 from retort.pipeline.answers import LabelledImages
 from retort.pipeline.context import Context
 from retort.review.figures import LabelFigures
 from retort.review.models import LABELS, Picture, PseudoLabels, Scored
-from retort.spec import CopyKind, JobSpec
+from retort.spec import CopyKind, JobSpec, PseudoLabelsSpec
 
 after = "train_teacher"
 
@@ -46,8 +47,12 @@ def run(context: Context) -> LabelledImages:
     names = context.inputs.dataset.names
     looks = view_images(sorted((facts.folder / "images").iterdir()), _alive(context))
     copies = _copies(context, looks, wanted.copies)
-    found = predict.detect(context, looks.images, looks.sizes, conf=wanted.lowest, kind="new")
-    pictures = tuple(_pictures(context, looks, found, copies))
+    found = list(_detected(context, looks, wanted.lowest))
+    if wanted.thresholds == "class_share":
+        fresh = [boxes for number, boxes in enumerate(found) if number not in copies]
+        wanted = with_class_shares(wanted, fresh, quality.labelled_counts(context))
+        context.journal.log("scores that make labels, by the shares of the classes", thresholds=wanted.per_class)
+    pictures = tuple(_pictures(context, looks, found, copies, wanted))
     agreement = quality.agreement(pictures, facts.folder / "labels", names)
     suspects, existing = quality.check(context, _alive(context)) if wanted.check_labels else ((), None)
     figures = quality.figures(pictures, wanted, names, len(looks.unreadable) + _left_out(facts)).model_copy(
@@ -75,11 +80,22 @@ def _copies(context: Context, looks: ImageViews, kind: CopyKind) -> dict[int, tu
     return left_out
 
 
+def _detected(context: Context, looks: ImageViews, conf: float) -> Iterator[tuple[Scored, ...]]:
+    """Yield the teacher's boxes on each image, and report how far it is."""
+    found = predict.detect(context, looks.images, looks.sizes, conf=conf, kind="new")
+    for number, boxes in enumerate(found, start=1):
+        yield boxes
+        context.progress(number / len(looks.images))
+
+
 def _pictures(
-    context: Context, looks: ImageViews, found: Iterator[tuple[Scored, ...]], copies: dict[int, tuple[Reason, str]]
+    context: Context,
+    looks: ImageViews,
+    found: Sequence[tuple[Scored, ...]],
+    copies: dict[int, tuple[Reason, str]],
+    wanted: PseudoLabelsSpec,
 ) -> Iterator[Picture]:
-    wanted, facts = context.spec.pseudo_labels, context.inputs.to_label
-    assert wanted is not None
+    facts = context.inputs.to_label
     assert facts is not None
     for number, (image, (width, height), boxes) in enumerate(zip(looks.images, looks.sizes, found, strict=True)):
         kept, doubtful = quality.split_by_threshold(boxes, wanted)
@@ -90,7 +106,6 @@ def _pictures(
                 "kept": kept, "doubtful": doubtful, "left_out": reason, "like": like,
             }
         )  # fmt: skip
-        context.progress((number + 1) / len(looks.images))
 
 
 def _remark(context: Context, looks: ImageViews, figures: LabelFigures) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from retort.errors import SpecError
-from retort.spec import parse_spec
+from retort.errors import FieldProblem, SpecError
+from retort.spec import JobSpec, parse_spec
 
 Document = Callable[..., dict[str, Any]]
 
@@ -17,7 +17,8 @@ def test_a_folder_is_enough(document: Document):
     assert section is not None
     assert section.model_dump() == {
         "path": "more", "confidence": 0.8, "per_class": {}, "ignore_from": 0.3, "review": "none", "sample": 50,
-        "check_labels": False, "copies": "copies",
+        "check_labels": False, "copies": "copies", "recipe": "plain", "thresholds": "fixed", "labelled_share": 0.0,
+        "burn_in": 0.0, "ramp": 0.0,
     }  # fmt: skip
     assert parse_spec(document()).pseudo_labels is None
 
@@ -48,3 +49,58 @@ def test_a_mistake_is_told_where_it_is(document: Document, section: dict[str, An
     with pytest.raises(SpecError) as caught:
         parse_spec(document(pseudo_labels=section))
     assert [problem.path for problem in caught.value.problems] == [path]
+
+
+RECIPE = {"path": "/data/more", "recipe": "few_labels"}
+
+
+def test_the_recipe_for_few_labels_is_one_field_and_is_stored_written_out(document: Callable[..., dict[str, Any]]):
+    found = parse_spec(document(pseudo_labels=RECIPE))
+    assert isinstance(found, JobSpec)
+    assert found.pseudo_labels is not None
+    assert (found.pseudo_labels.confidence, found.pseudo_labels.ignore_from) == (0.6, 0.1)
+    assert (found.pseudo_labels.labelled_share, found.pseudo_labels.burn_in, found.pseudo_labels.ramp) == (
+        0.5,
+        0.1,
+        0.2,
+    )
+    assert found.pseudo_labels.thresholds == "class_share"
+    assert parse_spec(found.model_dump(mode="json")) == found
+    own = parse_spec(document(pseudo_labels={**RECIPE, "confidence": 0.5, "burn_in": 0}))
+    assert isinstance(own, JobSpec)
+    assert own.pseudo_labels is not None
+    assert (own.pseudo_labels.confidence, own.pseudo_labels.burn_in, own.pseudo_labels.ramp) == (0.5, 0.0, 0.2)
+
+
+def test_labels_from_before_there_were_recipes_mean_what_they_meant(document: Callable[..., dict[str, Any]]):
+    found = parse_spec(document(pseudo_labels={"path": "/data/more", "confidence": 0.8, "ignore_from": 0.3}))
+    assert isinstance(found, JobSpec)
+    assert found.pseudo_labels is not None
+    assert not found.pseudo_labels.mixes
+    assert found.pseudo_labels.thresholds == "fixed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "said"),
+    [
+        ({"burn_in": 0.8, "ramp": 0.2}, "pseudo_labels.burn_in", "no epoch"),
+        ({"burn_in": 1}, "pseudo_labels.burn_in", "less than 1"),
+        ({"ignore_from": 0.3}, "pseudo_labels.ignore_from", "below"),
+        ({"thresholds": "fixed", "ignore_from": 0.6}, "pseudo_labels.ignore_from", "below"),
+        ({"labelled_share": 1.5}, "pseudo_labels.labelled_share", "1"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused_with_its_place(
+    changes: dict[str, Any], path: str, said: str, document: Callable[..., dict[str, Any]],
+    problems: Callable[[Any], list[FieldProblem]],
+):  # fmt: skip
+    (problem,) = problems(document(pseudo_labels={**RECIPE, **changes}))
+    assert problem.path == path
+    assert said in problem.message
+
+
+def test_a_part_of_the_images_does_not_go_with_a_floor_of_labelled_ones(
+    document: Callable[..., dict[str, Any]], problems: Callable[[Any], list[FieldProblem]]
+):
+    (problem,) = problems(document(pseudo_labels=RECIPE, training={"fraction": 0.5}))
+    assert problem.path == "training.fraction"

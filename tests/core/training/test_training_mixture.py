@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+from retort.constants import PSEUDO_LABELLED
+from retort.training.config import MixtureConfig
+from retort.training.data.loader import TrainingSet, training_loader, training_set
 from retort.training.data.sampler import EpochSampler, Mixture, Sample, SampleOrder
+from retort.training.ultralytics_api import check_det_dataset
+from ultralytics.cfg import get_cfg
 
 LABELLED, PSEUDO = np.arange(0, 40, 4), np.array([one for one in range(40) if one % 4])
 
@@ -89,3 +96,42 @@ def test_mosaics_are_of_what_the_batches_hold():
         assert set(found.pool(Sample(0, 0, 5))) <= set(LABELLED.tolist())
         pool = found.pool(Sample(1, 0, 5))
         assert sum(one % 4 == 0 for one in pool) == len(pool) // 2
+
+
+@pytest.fixture
+def folder(data_yaml: Path, tmp_path: Path) -> Path:
+    """A data set of which all but the first four training images are pseudo-labelled."""
+    laid = Path(shutil.copytree(data_yaml.parent, tmp_path / "data"))
+    names = sorted(path.stem for path in (laid / "images/train").iterdir())
+    (laid / PSEUDO_LABELLED).write_text("\n".join(names[4:]))
+    described = (laid / "data.yaml").read_text().replace(str(data_yaml.parent), str(laid))
+    (laid / "data.yaml").write_text(described)
+    return laid
+
+
+def made(folder: Path, mixture: MixtureConfig | None, samples: int | None = None) -> TrainingSet:
+    data = check_det_dataset(str(folder / "data.yaml"))
+    args = get_cfg(overrides={"imgsz": 64, "mosaic": 0.0})
+    return training_set(
+        args, data["train"], 4, data, stride=32, seed=0, max_cache_bytes=1 << 30, mixture=mixture, samples=samples
+    )
+
+
+def test_the_loader_burns_in_on_what_the_list_leaves_and_two_loaders_give_the_same(folder: Path):
+    listed = set((folder / PSEUDO_LABELLED).read_text().split("\n"))
+    wanted = MixtureConfig(share=0.5, burn_in=1)
+    loaders = [training_loader(made(folder, wanted), 4, workers=0) for _ in range(2)]
+    for epoch, most in ((0, 0), (1, 2)):
+        for first, second in zip(*loaders, strict=True):
+            counted = sum(Path(name).stem in listed for name in first["im_file"])
+            assert counted == most, f"in epoch {epoch}"
+            assert first["im_file"] == second["im_file"]
+            assert first["img"].equal(second["img"])
+
+
+def test_an_epoch_of_given_length_repeats_images_and_has_as_many_batches(folder: Path):
+    plain = training_loader(made(folder, None), 4, workers=0)
+    longer = training_loader(made(folder, None, samples=3 * plain.dataset.ni), 4, workers=0)
+    assert len(longer) == 3 * len(plain)
+    counted = Counter(name for batch in longer for name in batch["im_file"])
+    assert set(counted.values()) == {3}

@@ -142,7 +142,7 @@ def pilot_parts(pilot: PilotFigures) -> list[RenderableType]:
 
 
 def parts_table(parts: Sequence[VerdictPart]) -> list[RenderableType]:
-    """Return the table of what brought what, if an arm tells it apart."""
+    """Return the table of the verdict's parts, if there are any."""
     if not parts:
         return []
     table = FittedTable("brought by", figure("points"), figure("interval"), Column("difference", rank=1))

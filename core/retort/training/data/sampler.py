@@ -75,7 +75,10 @@ class Mixture:
 
 @lru_cache(maxsize=4)
 def _mixed(order: SampleOrder, epoch: int, attempt: int) -> tuple[Array, Array]:
-    """Return the image at each place of an epoch, and how often it has been there before: both int64 (length)."""
+    """Return the image at each place of an epoch, and its earlier occurrences.
+
+    Both are int64 (length).
+    """
     mixture = order.mixture
     assert mixture is not None, "without a mixture each image has one place"
     chosen = np.arange(order.length) % order.batch < mixture.num_labelled(epoch, order.batch)
