@@ -22,7 +22,7 @@ def with_class_shares(
 
     With n boxes of a class on L *labelled* images, U other images let expect n U / L of them; the score is that of the
     box of this class that is the RELIABLE n U / L-th by its score, within bounds (LabelMatch, arXiv 2206.06608;
-    Efficient Teacher, arXiv 2302.07577). It takes no validation images, and stands on the assumption that both kinds of images
+    Efficient Teacher, arXiv 2302.07577). It takes no validation images, and assumes that both kinds of images
     show the classes alike. A class that no labelled image shows, and one that is named already, keeps its score.
 
     Args:

@@ -50,8 +50,8 @@ class _Pair:
 def parts(result: JobResult, arms: Sequence[MeasuredArm], curves: Curves, noise: Noise) -> tuple[VerdictPart, ...]:
     """Return the parts of what a job gained, in the order of their sum.
 
-    There are none where no arm separates them. Each is of the first seed, with the interval of one seed; but for student less control, which is the verdict's own.
-    Labels and terms add up to the whole where there is one seed.
+    There are none where no arm separates them. Each is of the first seed, with the interval of one seed; but for
+    student less control, which is the verdict's own. They add up to the whole where there is one seed.
     """
     known = {one.arm: one for one in arms if one.arm in SOURCES}
     if not known or result.roles.control is None:
