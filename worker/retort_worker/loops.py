@@ -285,7 +285,7 @@ class Housekeeper:
             _log.info("tidied", freed_bytes=taken.freed_bytes, **told)
 
     def tidy_compiled(self) -> None:
-        """Remove what was compiled for runs, or said by teachers, and has not been used for long."""
+        """Remove compiled kernels and teacher caches that were not used for long."""
         for name in (COMPILED, TEACHER_CACHES):
             for path in (self._context.folder / name).rglob("*"):
                 self._remove_unused(path)

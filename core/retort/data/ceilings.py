@@ -68,6 +68,8 @@ FREE = {
     "data.max_missing_labels": _SHARE,
     "teacher.views[]#": "3 at most, eight looks at each image in all",
     "teacher.weight": _WEIGHT,
+    "teacher.adapter.names[]#": "10000 at most, as many as the network has classes, or it is refused",
+    "teacher.ensemble[].adapter.names[]#": "10000 at most, as many as the network has classes, or it is refused",
     "teacher.ensemble[].weight": _WEIGHT,
     "pseudo_labels.confidence": _SCORE,
     "pseudo_labels.labelled_share": _SHARE,
@@ -113,6 +115,12 @@ FREE |= dict.fromkeys(
     (*(f"training.{name}" for name in ("lr", "lrf", "head_lr_multiplier", "box", "cls_gain", "dfl", "grad_clip")),
      *(f"distillation.losses[].{name}" for name in ("weight", "class_balance", "temperature", "beta", "box_weight",
                                                     "mask_ratio"))), _WEIGHT,
+)  # fmt: skip
+
+
+FREE |= dict.fromkeys(
+    (f"teacher.{place}adapter.{name}" for place in ("", "ensemble[].")
+     for name in ("largest", "mean[]", "mean[]#", "std[]", "std[]#")), "how pixels are scaled",
 )  # fmt: skip
 
 

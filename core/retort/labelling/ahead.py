@@ -1,4 +1,4 @@
-"""Ask a teacher about all images ahead of time; reuse what another run of the same has left."""
+"""Build a cache of teacher predictions, or reuse an earlier run's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from retort.pipeline.context import Context
 from retort.spec.result import TaughtAhead
 
 if TYPE_CHECKING:
-    from retort.training.data.teacher_cache import CacheOrigin, ImageBoxes, TeacherCache
+    from retort.training.data.teacher_cache import CachedBoxes, CacheOrigin, TeacherCache
 
 _AT_A_TIME = 128
 """Images whose boxes are kept together: what a killed run has to ask again."""
@@ -31,7 +31,7 @@ def ask_ahead(
     context: Context, weights: Path, images: Sequence[Path], *, target: Path,
     tell: Callable[[float], None] = lambda _: None,
 ) -> TaughtAhead:  # fmt: skip
-    """Write what the teacher in *weights* says of *images* to *target*; tell what that is.
+    """Write the predictions of *weights* for *images* to *target*; return their figures.
 
     Images with the same bytes are asked about once. Where another run has left the same, it is taken; one that does so
     at the moment is waited for. What an attempt before has asked is not asked again. *tell* is given the finished part.
@@ -86,7 +86,7 @@ def _ask(
     from retort.training.teaching_ahead import load_ahead_teacher, views_of
 
     kept, ordered = context.lasting_folder(f"ahead-{origin.digest(files)[:12]}"), sorted(files)
-    found: dict[str, ImageBoxes] = {}
+    found: dict[str, CachedBoxes] = {}
     with contextlib.ExitStack() as stack:
         teacher = None  # images that an earlier attempt has asked about need none
         for start in range(0, len(ordered), _AT_A_TIME):

@@ -131,7 +131,7 @@ class LabelledImages(StoredModel):
     figures: LabelFigures
 
 
-class TaughtImages(StoredModel):
+class CachedTeaching(StoredModel):
     """The teacher's boxes on all images, asked ahead of time."""
 
     path: str

@@ -19,6 +19,7 @@ from retort.files import sha256_of
 from retort.model_ref import title
 from retort.pipeline import progress, train
 from retort.pipeline.answers import (
+    CachedTeaching,
     CheckedNetworks,
     DroppedControl,
     Evaluated,
@@ -28,7 +29,6 @@ from retort.pipeline.answers import (
     Piloted,
     Repetitions,
     ReviewedImages,
-    TaughtImages,
     TrainedArms,
     TrainedNetwork,
 )
@@ -186,7 +186,7 @@ def outcome(context: Context, duration_s: float, tried: Extras) -> JobResult:
         data_quality=tried("data quality", partial(data_quality, context), None),
         unlabelled=part("use of unlabelled images", partial(_unlabelled, context)),
         pseudo_labels=part("use of pseudo-labels", partial(_pseudo_labels, context)),
-        taught_ahead=None if (taught := context.found("teach_ahead", TaughtImages)) is None else taught.figures,
+        taught_ahead=None if (taught := context.found("teach_ahead", CachedTeaching)) is None else taught.figures,
         spec_digest=digest(context.spec),
         device=part("name of the device", partial(_device_name, context)) or context.inputs.device,
         hardware=context.inputs.hardware,

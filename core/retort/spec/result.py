@@ -212,8 +212,8 @@ class JobResult(StoredModel):
     """Null where the spec names none."""
     pseudo_labels: PseudoLabelUse | None = None
     """Null where the spec asks for none."""
-    taught_ahead: TaughtAhead | None = None
-    """Null where the teacher was asked in every step."""
+    taught_ahead: TaughtAhead | None = Field(default=None, exclude_if=absent)
+    """Absent where the teacher was asked in every step."""
     spec_digest: str
     """SHA-256 of the spec's canonical JSON, in hex."""
     device: str

@@ -192,8 +192,8 @@ def _meant(given: str, known: list[str], mistake: ValidationIssue) -> str:
     if close and difflib.SequenceMatcher(None, given, close).ratio() >= _SURELY:
         return f"did you mean {close!r}?"
     if places := field_places(mistake.document, OTHER_WORDS.get(given, given)):
-        near = [f"{part}." for part in map(str, mistake.path[:1])]
-        places.sort(key=lambda place: (not place.startswith(tuple(near)), not place.startswith("training.")))
+        likely = [*(f"{part}." for part in map(str, mistake.path[:1])), "training.", "distillation."]
+        places.sort(key=lambda place: [not place.startswith(section) for section in likely])
         return f"did you mean {' or '.join(places)}?"
     return f"did you mean {close!r}?" if close else f"known fields here: {', '.join(known)}"
 

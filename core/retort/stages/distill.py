@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from retort.constants import Role
 from retort.labelling.dataset import data_yaml, num_pseudo_labelled
 from retort.pipeline import progress, train
-from retort.pipeline.answers import Piloted, TaughtImages, TrainedNetwork
+from retort.pipeline.answers import CachedTeaching, Piloted, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.extras import for_leaves
 from retort.pipeline.further import FitArguments
@@ -102,7 +102,9 @@ def teacher_config(context: Context) -> TeacherConfig:
         unlabelled=UnlabelledConfig(found.folder, wanted.ratio, found.digest)
         if found is not None and wanted is not None
         else None,
-        cache=None if (taught := context.found("teach_ahead", TaughtImages)) is None else context.workdir / taught.path,
+        cache=None
+        if (taught := context.found("teach_ahead", CachedTeaching)) is None
+        else context.workdir / taught.path,
     )
 
 

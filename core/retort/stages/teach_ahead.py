@@ -8,7 +8,7 @@ from retort.constants import Role
 from retort.labelling.ahead import ask_ahead
 from retort.labelling.dataset import data_yaml
 from retort.pipeline import progress, train
-from retort.pipeline.answers import TaughtImages
+from retort.pipeline.answers import CachedTeaching
 from retort.pipeline.context import Context
 from retort.spec import JobSpec
 
@@ -23,12 +23,12 @@ def applies(spec: JobSpec) -> bool:
 
 
 def cost(spec: JobSpec) -> float:
-    """Return the stage's share of the run: forward passes over all images, once for each view."""
+    """Return the stage's share of the run: a forward pass for each view."""
     return progress.asking_ahead(spec)
 
 
-def run(context: Context) -> TaughtImages:
-    """Ask about the training images, the teacher's own labels and those without labels among them."""
+def run(context: Context) -> CachedTeaching:
+    """Cache the teacher's predictions for all images that the student sees."""
     figures = ask_ahead(
         context, train.weights(context), images(context), target=context.artifact(FILE), tell=context.progress
     )  # fmt: skip
@@ -38,11 +38,11 @@ def run(context: Context) -> TaughtImages:
         digest=figures.digest,
     )
     path = context.publish(FILE, Role.TEACHER, digest=figures.digest, num_images=figures.num_images)
-    return TaughtImages(path=path, figures=figures)
+    return CachedTeaching(path=path, figures=figures)
 
 
 def images(context: Context) -> list[Path]:
-    """Return the images that the student will see: those that are trained on, and those without labels."""
+    """Return all images that the student sees, labelled or not."""
     folders = [data_yaml(context).parent / "images" / "train"]
     if context.inputs.unlabelled is not None:
         folders.append(context.inputs.unlabelled.folder)

@@ -1,4 +1,4 @@
-"""Merge boxes that several views of one image have found: weighted boxes fusion (Solovyev et al., 2021)."""
+"""Weighted boxes fusion over several views of an image (Solovyev et al., 2021)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ask a teacher about images ahead of time, in several views, and merge what it says."""
+"""Predict images with a teacher ahead of time, in several merged views."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from retort import images as reader
 from retort.foreign import is_out_of_memory
 from retort.training import box_fusion, teachers
-from retort.training.data.teacher_cache import MOST_BOXES, CacheOrigin, ImageBoxes
+from retort.training.data.teacher_cache import MOST_BOXES, CachedBoxes, CacheOrigin
 from retort.training.detection import BATCH
 from retort.training.distillation.boxes import TeacherBoxes
 from retort.training.environment import num_cores
@@ -70,7 +70,7 @@ def views_of(names: Collection[str], imgsz: int) -> tuple[View, ...]:
 
 
 def origin_of(sha256: str, weights: Path, imgsz: int, views: Iterable[ViewName]) -> CacheOrigin:
-    """Return the origin of what the teacher in *weights* says; *sha256* is that of the file.
+    """Return the cache origin of the teacher *weights*, whose file has *sha256*.
 
     Raises:
         ModelError: the weights cannot be loaded.
@@ -82,7 +82,7 @@ def origin_of(sha256: str, weights: Path, imgsz: int, views: Iterable[ViewName])
 
 
 class DenseBoxes:
-    """A detector of any kind as a teacher that gives boxes with the probabilities of all its classes.
+    """Detector of any kind as a teacher of boxes with class probabilities.
 
     NMS takes boxes of all classes for each other's rivals: a box has the probabilities of all of them.
 
@@ -137,7 +137,7 @@ class AheadTeacher:
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    def __call__(self, images: Sequence[Path], on_image: Callable[[], None]) -> Iterator[ImageBoxes]:
+    def __call__(self, images: Sequence[Path], on_image: Callable[[], None]) -> Iterator[CachedBoxes]:
         """Yield what the teacher sees on each image; *on_image* is called before each.
 
         Raises:
@@ -161,7 +161,7 @@ class AheadTeacher:
             for future in waiting:
                 future.cancel()
 
-    def _merged(self, group: Sequence[Opened]) -> Iterator[ImageBoxes]:
+    def _merged(self, group: Sequence[Opened]) -> Iterator[CachedBoxes]:
         """Yield the merged boxes of each image of a *group*."""
         found: dict[tuple[int, int], tuple[Array, Array]] = {}
         for size in dict.fromkeys(view.imgsz for view in self._views):
@@ -230,7 +230,7 @@ def _pixels(view: View, height: int, width: int) -> tuple[int, int, int, int]:
     return x1, y1, max(x1 + 1, round(view.window[2] * width)), max(y1 + 1, round(view.window[3] * height))
 
 
-def _joined(answers: Sequence[tuple[Array, Array]], views: Sequence[View], shape: tuple[int, int]) -> ImageBoxes:
+def _joined(answers: Sequence[tuple[Array, Array]], views: Sequence[View], shape: tuple[int, int]) -> CachedBoxes:
     """Return the boxes of all views of one image of this *shape* (height, width), merged where there are several."""
     moved = [_in_image(corners, view, *shape) for (corners, _), view in zip(answers, views, strict=True)]
     corners, classes = np.concatenate(moved), np.concatenate([classes for _, classes in answers])
@@ -243,7 +243,7 @@ def _joined(answers: Sequence[tuple[Array, Array]], views: Sequence[View], shape
         there = np.ones(len(corners), bool)
     kept = there & (classes.max(1, initial=0) >= SCORE_FROM)
     order = np.argsort(-classes[kept].max(1, initial=0), kind="stable")
-    made = ImageBoxes(corners[kept][order].astype(np.float32), classes[kept][order].astype(np.float16))
+    made = CachedBoxes(corners[kept][order].astype(np.float32), classes[kept][order].astype(np.float16))
     return made.first(MOST_BOXES)
 
 

@@ -17,7 +17,7 @@ from retort.data.inputs import Inputs
 from retort.data.prepare import prepare
 from retort.errors import Stopped
 from retort.labelling import ahead
-from retort.pipeline.answers import TaughtImages
+from retort.pipeline.answers import CachedTeaching
 from retort.pipeline.context import Context
 from retort.protocol.events import ArtifactEvent, LogEvent
 from retort.protocol.journal import Journal, read
@@ -52,7 +52,7 @@ class Asking:
 
     def __call__(
         self, name: str, *, stop_at: float | None = None, **changes: Any
-    ) -> tuple[TaughtImages, list[str], Path]:
+    ) -> tuple[CachedTeaching, list[str], Path]:
         """Run the stage in the folder *name*; return its answer, what was logged, and the folder."""
         fields = document(self._home, **changes)
         fields["data"] = {"path": str(self._home / "data")} | changes.get("data", {})

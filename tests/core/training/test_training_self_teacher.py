@@ -137,6 +137,7 @@ def test_a_training_under_it_is_another_and_is_read_by_ranks_as_written(plan: Tr
     assert RankConfig.read(tmp_path / "order.json") == order
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("given", [{"teacher": Path("teacher.pt"), "distillation": SPEC}, {}])
 def test_another_teacher_beside_it_or_nothing_to_learn_is_a_mistake_of_ours(plan: TrainConfig, given: dict[str, Any]):
     with pytest.raises(AssertionError, match="come together"):

@@ -15,7 +15,7 @@ from retort.files import sha256_of
 from retort.training.data import taught_boxes
 from retort.training.data.loader import TrainingSet, training_set
 from retort.training.data.sampler import Sample
-from retort.training.data.teacher_cache import CacheOrigin, ImageBoxes, TeacherCache
+from retort.training.data.teacher_cache import CachedBoxes, CacheOrigin, TeacherCache
 from retort.training.ultralytics_api import check_det_dataset, ops
 from ultralytics.cfg import get_cfg
 
@@ -36,7 +36,7 @@ def cache_of(dataset: TrainingSet, path: Path, *, extra: int = 0) -> Path:
         low = draw.uniform(0, 0.5, (extra, 2))
         more = np.concatenate([low, low + draw.uniform(0.1, 0.5, (extra, 2))], 1).astype(np.float32)
         corners = np.concatenate([corners, more]).astype(np.float32)
-        found[sha256_of(Path(file))] = ImageBoxes(corners, draw.uniform(size=(len(corners), 3)).astype(np.float16))
+        found[sha256_of(Path(file))] = CachedBoxes(corners, draw.uniform(size=(len(corners), 3)).astype(np.float16))
     TeacherCache.of(ORIGIN, found).save(path)
     return path
 

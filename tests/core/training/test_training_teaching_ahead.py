@@ -12,7 +12,7 @@ import pytest
 import torch
 from retort.spec import ViewName
 from retort.training.box_fusion import fuse
-from retort.training.data.teacher_cache import BadCache, CacheOrigin, ImageBoxes, TeacherCache
+from retort.training.data.teacher_cache import BadCache, CachedBoxes, CacheOrigin, TeacherCache
 from retort.training.detection import predict
 from retort.training.distillation.boxes import TeacherBoxes
 from retort.training.teaching_ahead import (
@@ -138,11 +138,11 @@ def test_two_boxes_of_one_view_stay_two() -> None:
     assert len(boxes) == 2
 
 
-def boxes_of(number: int, seed: int = 0) -> ImageBoxes:
+def boxes_of(number: int, seed: int = 0) -> CachedBoxes:
     draw = np.random.default_rng(seed)
     low = draw.uniform(0, 0.5, (number, 2))
     corners = np.concatenate([low, low + 0.3], 1).astype(np.float32)
-    return ImageBoxes(corners, draw.uniform(size=(number, 2)).astype(np.float16))
+    return CachedBoxes(corners, draw.uniform(size=(number, 2)).astype(np.float16))
 
 
 ORIGIN = CacheOrigin("ab" * 32, ("cat", "dog"), 640, (), SCORE_FROM, "a test")

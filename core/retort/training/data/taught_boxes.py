@@ -61,7 +61,7 @@ class TaughtImages:
         self._places = {image: place for place, image in enumerate(images)}
 
     def append(self, index: int, boxes: Array, classes: Array) -> tuple[Array, Array]:
-        """Append the boxes of image *index* to its labels' boxes (n, 4) and classes (n, 1).
+        """Append the teacher boxes of image *index* to boxes (n, 4), classes (n, 1).
 
         Boxes are centre and size in parts of the image.
         """
@@ -73,7 +73,7 @@ class TaughtImages:
         return np.concatenate([boxes, more]), np.concatenate([classes, marks[:, None].astype(classes.dtype)])
 
     def of_images(self, images: Sequence[str]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the boxes of image files, as centre and size in parts of the image (n, 4), and probabilities."""
+        """Return normalised boxes (n, 4), centre and size, of image files, and probabilities."""
         found = []
         for image in images:
             rows = self._rows[self._places[image]]
@@ -87,7 +87,7 @@ class TaughtImages:
             label["bboxes"], label["cls"] = self.append(index, label["bboxes"][:0], label["cls"][:0])
 
     def split(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Return *batch* with its taught boxes moved from the labels to ``BOXES`` and ``PROBABILITIES``."""
+        """Move the teacher boxes of *batch* from its labels to ``BOXES`` and ``PROBABILITIES``."""
         marked = is_taught(batch["cls"].view(-1))
         apart = torch.cat([batch["batch_idx"].view(-1, 1), batch["bboxes"]], 1)[marked]
         rows = (FIRST - batch["cls"].view(-1)[marked].double()).long()
@@ -96,7 +96,7 @@ class TaughtImages:
 
 
 def count_taught(batch: dict[str, Any]) -> dict[str, Any]:
-    """Return *batch* with what the host can say of its taught boxes, which are in its memory still."""
+    """Count the teacher boxes of *batch* while they are in host memory."""
     if BOXES not in batch:
         return batch
     rows = batch[BOXES]
@@ -105,12 +105,12 @@ def count_taught(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_taught(classes: Any) -> Any:
-    """Return a mask of the *classes* that stand for taught boxes, for an array as for a tensor."""
+    """Return a mask of *classes* that mark teacher boxes, array or tensor."""
     return classes <= FIRST
 
 
 def joined(batch: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the taught boxes of *batch* with those of *more* images, which follow its own; none where there are none.
+    """Return the teacher boxes of *batch*, then those of *more* images, if any.
 
     Both hold ``KEYS``, what the host knows of them, and their images as ``img``.
     """
@@ -127,13 +127,13 @@ def joined(batch: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def told(boxes: Sequence[torch.Tensor], probabilities: Sequence[torch.Tensor]) -> dict[str, Any]:
-    """Return the boxes (n, 4) and probabilities (n, K) of each image as a batch has them."""
+    """Return boxes (n, 4) and probabilities (n, K) in batch layout."""
     rows = [torch.cat([torch.full((len(one), 1), float(at)), one], 1) for at, one in enumerate(boxes)]
     return count_taught({BOXES: torch.cat(rows), PROBABILITIES: torch.cat(list(probabilities))})
 
 
 def drawn(images: int, each: int, num_classes: int, device: torch.device) -> dict[str, Any]:
-    """Return drawn taught boxes, *each* of *images*, as a batch has them: what they cost does not depend on them."""
+    """Return random teacher boxes, *each* of *images*, in batch layout, for benchmarks."""
     found = told(
         [torch.tensor([[0.5, 0.5, 0.2, 0.2]] * each)] * images, [torch.full((each, num_classes), 0.5)] * images
     )

@@ -1,4 +1,4 @@
-"""The file of a teacher's boxes on each image, taught ahead of time."""
+"""File format of cached teacher boxes, image by image."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _ARRAYS = ("images", "starts", "corners", "probabilities")
 
 
 class BadCache(Exception):
-    """A file that is damaged, or is another cache than the one that is asked for; the message says which."""
+    """Damaged cache file, or another cache than the wanted one."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheOrigin:
-    """What a cache comes from, but for the images."""
+    """Origin of a cache, but for the images."""
 
     teacher: str
     """SHA-256 of its weights, in hex."""
@@ -50,14 +50,14 @@ class CacheOrigin:
     """Versions that shape the boxes."""
 
     def digest(self, images: Iterable[str]) -> str:
-        """Return the digest of the cache of *images*, which are named by their SHA-256, in any order."""
+        """Return the cache digest for *images*, given by SHA-256 in any order."""
         about = {"format": FORMAT, **asdict(self), "images": sorted(set(images))}
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class ImageBoxes:
-    """What a teacher says of one image."""
+class CachedBoxes:
+    """Cached boxes of a teacher on one image."""
 
     corners: Array
     """float32 (n, 4), x1 y1 x2 y2 as parts of the image's sides."""
@@ -69,9 +69,9 @@ class ImageBoxes:
         """Return the boxes of an image in which nothing was seen."""
         return cls(np.zeros((0, 4), np.float32), np.zeros((0, num_classes), np.float16))
 
-    def first(self, number: int) -> ImageBoxes:
+    def first(self, number: int) -> CachedBoxes:
         """Return the *number* most certain boxes."""
-        return ImageBoxes(self.corners[:number], self.probabilities[:number])
+        return CachedBoxes(self.corners[:number], self.probabilities[:number])
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +84,16 @@ class TeacherCache:
     starts: Array
     """int64 (N + 1): the boxes of image i are the rows from ``starts[i]`` up to ``starts[i + 1]``."""
     corners: Array
-    """float32 (M, 4), as in ``ImageBoxes``."""
+    """float32 (M, 4), as in ``CachedBoxes``."""
     probabilities: Array
     """float16 (M, K)."""
 
     @classmethod
-    def of(cls, origin: CacheOrigin, found: Mapping[str, ImageBoxes]) -> TeacherCache:
+    def of(cls, origin: CacheOrigin, found: Mapping[str, CachedBoxes]) -> TeacherCache:
         """Join what was *found* on each image, by its SHA-256."""
         most = min(MOST_BOXES, MOST_ROWS // max(len(found), 1))
         ordered = [found[image].first(most) for image in sorted(found)]
-        ordered_or_none = ordered or [ImageBoxes.empty(len(origin.names))]
+        ordered_or_none = ordered or [CachedBoxes.empty(len(origin.names))]
         return cls(
             origin,
             np.array([list(bytes.fromhex(image)) for image in sorted(found)], np.uint8).reshape(-1, 32),
@@ -107,11 +107,11 @@ class TeacherCache:
         """SHA-256 of what it comes from: teacher, input, views and images."""
         return self.origin.digest(bytes(image).hex() for image in self.images)
 
-    def by_image(self) -> dict[str, ImageBoxes]:
+    def by_image(self) -> dict[str, CachedBoxes]:
         """Return the boxes of each image, by its SHA-256."""
         parts = [slice(int(begin), int(end)) for begin, end in pairwise(self.starts)]
         return {
-            bytes(image).hex(): ImageBoxes(self.corners[part], self.probabilities[part])
+            bytes(image).hex(): CachedBoxes(self.corners[part], self.probabilities[part])
             for image, part in zip(self.images, parts, strict=True)
         }
 

@@ -125,7 +125,7 @@ class UnlabelledImages:
         return self.batch(epoch)["img"]
 
     def batch(self, epoch: int) -> dict[str, Tensor]:
-        """Return the unlabelled images of the next step in *epoch*, counted from 0, and what was taught of them.
+        """Return the next unlabelled images of *epoch*, from 0, and their cached boxes.
 
         The images are ``img``, bytes (M, 3, H, W); beside them are ``taught_boxes.KEYS`` where the teacher is cached.
         """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class CachedNetwork(BoxNetwork):
-    """What is left of a teacher that is not there: its classes."""
+    """Stand-in for the network of a cached teacher: its classes."""
 
     def __init__(self, names: Mapping[int, str]) -> None:
         super().__init__(names, "cached")
@@ -50,7 +50,7 @@ class CachedNetwork(BoxNetwork):
 
 
 class CachedTeacher:
-    """Teacher whose boxes lie in the batch (``taught_boxes.KEYS``); it costs no forward pass and no memory."""
+    """Teacher whose cached boxes lie in the batch, without a forward pass."""
 
     recording = None
     """There is none: it computes nothing."""
@@ -74,7 +74,7 @@ class CachedTeacher:
         raise AssertionError
 
     def said(self, batch: Mapping[str, Any], images: Tensor, *, brief: bool) -> TeacherOutput:
-        """Return what it has said of *images* (N, 3, H, W), which are those of *batch*, unlabelled ones behind others.
+        """Return the cached output for *images* (N, 3, H, W) of *batch*, unlabelled last.
 
         Unless it is *brief*, a map of each of the student's levels says where the boxes are, by their confidence.
         """

@@ -78,7 +78,7 @@ class TeacherSlot:
 
 
 def load_teachers(weights: Path | None, plan: TrainConfig, student: Any) -> list[TeacherCandidate]:
-    """Load all teachers of *plan*, the first from *weights*; of a cached one there is nothing to load.
+    """Load all teachers of *plan*, the first from *weights* unless it is cached.
 
     There are none where the average of *student*'s own weights is to teach.
 
@@ -169,7 +169,7 @@ def prepare_teachers(slots: Sequence[TeacherSlot], number: int, side: int) -> No
 def run_teachers(
     slots: Sequence[TeacherSlot], images: Tensor, batch: Mapping[str, Any] | None = None, *, brief: bool = True
 ) -> list[TeacherOutput]:
-    """Return each teacher's output for *images* (N, 3, H, W) of *batch*, in which a cached teacher's boxes lie.
+    """Return each teacher's output for *images* (N, 3, H, W) of *batch*.
 
     If it is *brief*, it has what the losses need only, and holds until the teachers are asked again.
     """

@@ -46,14 +46,14 @@ class Probe:
 
     @classmethod
     def of(cls, dataset: Any, *, imgsz: int, device: torch.device, most: int = MOST) -> Probe:
-        """Take images of upstream's *dataset* (``spread``), with what a cached teacher has said of them."""
+        """Take images of upstream's *dataset* (``spread``), with cached teacher boxes."""
         return cls.load(spread(dataset, most), imgsz=imgsz, device=device, taught=getattr(dataset, "taught", None))
 
     @classmethod
     def load(
         cls, labels: Sequence[Any], *, imgsz: int, device: torch.device, taught: TaughtImages | None = None
     ) -> Probe:
-        """Load the images of upstream's *labels*, with what was *taught* of them."""
+        """Load the images of upstream's *labels*, with their cached teacher boxes."""
         images, classes, boxes, owners = [], [], [], []
         shapes = []
         for index, label in enumerate(labels):

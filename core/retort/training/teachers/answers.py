@@ -26,7 +26,7 @@ FLOATS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}
 
 
 def image_and_sizes(inputs: Sequence[Any], name: str) -> tuple[Any, Any | None]:
-    """Return the *inputs* for images and for the size that boxes are told in.
+    """Return the *inputs* for images, and for the image size of boxes.
 
     They are onnxruntime's, of the file *name*; the second is that of RT-DETR and D-FINE, ``orig_target_sizes``.
 
