@@ -75,17 +75,21 @@ for path, field in FIELDS.items():
         value_at(FULL, path.rpartition(".")[0].rpartition(".")[0]).append({path.rpartition(".")[2]: field["const"]})
 
 
-def another(field: Mapping[str, Any]) -> tuple[list[str], Any]:
+def another(field: Mapping[str, Any]) -> tuple[list[str], Any]:  # noqa: PLR0911 - one for each type
     """Return what is written or ticked for a value that is not the default, and that value."""
     if "enum" in field:
         chosen = next(one for one in field["enum"] if one != field.get("default"))
-        return [chosen], chosen
+        return [str(chosen)], chosen
     if field["type"] == "boolean":
         chosen = not field.get("default", False)
         return [str(chosen).lower()], chosen
     if field["type"] == "array":
-        chosen = resolved(field["items"])["enum"][-1]
-        return ["", chosen], [chosen]
+        items = resolved(field["items"])
+        if items["type"] == "number":
+            return ["0.125, 2, 0.5"], [0.125, 2, 0.5]
+        if "enum" not in items:
+            return ["car, 7"], ["car", "7"]
+        return ["", items["enum"][-1]], [items["enum"][-1]]
     if field["type"] == "object":
         return ["car: 0.7\n'on': 0.25"], {"car": 0.7, "on": 0.25}
     if field["type"] == "string":

@@ -61,6 +61,8 @@ class FormControl:
     """Whether what is written is a text, whatever it looks like."""
     nullable: bool = False
     """Whether ``null`` says something else than leaving the field out."""
+    items: str = ""
+    """Type of the values of what is always a list; empty where one value may stand without."""
 
     @property
     def id(self) -> str:
@@ -107,9 +109,10 @@ class FormControl:
         if self.kind == "check" or (self.choices == _BOTH and text in _BOTH):
             return text == "true"
         if self.is_text or self.kind == "choice":
-            return text
-        if self.kind == "list" and "," in text and not text.startswith("["):
-            return [_read(one.strip()) for one in text.split(",") if one.strip()]
+            return int(text) if self.whole and text.isdecimal() else text
+        if self.kind == "list" and ("," in text or self.items) and not text.startswith("["):
+            listed = [one.strip() for one in text.split(",") if one.strip()]
+            return listed if self.items == "string" else [_read(one) for one in listed]
         found = _read(text)
         held = {"list": list, "lines": dict}.get(self.kind, str)
         return found if isinstance(found, int | float | str | held) else text
@@ -286,6 +289,7 @@ def _control(
         ticked=tuple(default or ()) if kind == "ticks" else (),
         whole=described.get("type") == "integer", is_text=described.get("type") == "string",
         nullable=takes_null and (default is not None or "default" not in described),
+        items=described.get("items", {}).get("type", "") if kind == "list" else "",
     )  # fmt: skip
 
 
@@ -301,7 +305,7 @@ def _first_sentence(description: str) -> str:
 
 def _listed(value: list[Any]) -> str:
     """Return a list as people write it: with commas, and in brackets where it could be taken for one value."""
-    texts = [sent(str(one)) for one in value if isinstance(one, int | str)]
+    texts = [sent(str(one)) for one in value if isinstance(one, int | float | str)]
     if len(texts) == len(value) > 1 and all(map(_PLAIN.fullmatch, texts)) and [*map(_read, texts)] == value:
         return ", ".join(texts)
     return sent(inline(value))

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from retort import class_names
 from retort.checkpoints import architecture_rows, converted, onnx_graph, tensor_rows
@@ -192,8 +192,23 @@ def teacher_in(path: Path) -> dict[str, Any] | None:
         return None
     with path.open("rb") as file:
         rows = file.read(tensor_rows.BEGIN)[-1:] == b"{"
-    metadata = tensor_rows.read(path)[0] if rows else onnx_graph.read(path, plain=False).metadata
-    return json.loads(metadata[TEACHER]) if TEACHER in metadata else None
+        if not _holds(file, TEACHER.encode()):  # sooner known than its fields are read
+            return None
+    try:
+        metadata = tensor_rows.read(path)[0] if rows else onnx_graph.read(path, plain=False).metadata
+        told = json.loads(metadata.get(TEACHER, "null"))
+        return {**told, "names": list(class_list(told["names"]))} if isinstance(told, dict) else None
+    except (Flaw, ValueError, KeyError):  # what opens it says what is wrong
+        return None
+
+
+def _holds(file: IO[bytes], wanted: bytes) -> bool:
+    end = b""
+    while part := file.read(1 << 20):
+        if wanted in (whole := end + part):
+            return True
+        end = whole[-len(wanted) :]
+    return False
 
 
 def _write_with(path: Path, to: Path, more: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field
 from retort.schema import InputModel
 
 OutputName = Annotated[str, Field(min_length=1, max_length=200)]
-Three = Annotated[tuple[float, float, float], Field(strict=False)]
+Three = Annotated[tuple[float, ...], Field(strict=False, min_length=3, max_length=3)]
 Positive = Annotated[float, Field(gt=0)]
 ClassNames = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=200)], ...],
@@ -44,5 +44,5 @@ class TeacherAdapter(InputModel):
     """Value of white in the input, before mean and std."""
     mean: Three = (0.0, 0.0, 0.0)
     """Subtracted from each channel, in the input's order."""
-    std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)] = (1.0, 1.0, 1.0)
+    std: Annotated[tuple[Positive, ...], Field(strict=False, min_length=3, max_length=3)] = (1.0, 1.0, 1.0)
     """Each channel is divided by it."""
