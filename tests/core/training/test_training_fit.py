@@ -83,6 +83,7 @@ def test_every_epoch_says_all_it_measured(
         "cosine_P5",
     )
     terms |= {f"health/{name}" for name in always}
+    terms |= {f"health/grad_agreement_{label}" for label in ("class_logits", "dfl", "pearson")}
     # The ramp begins at zero.
     taught = {
         f"health/{name}"
