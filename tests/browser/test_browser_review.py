@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from browser.pages_walk import Filled, PageWatch, logged_in
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route, expect
 from retort.access import ClientRole
 from support.review_filling import CLASSES, await_review
 
@@ -175,7 +176,7 @@ def test_decisions_outlive_a_lost_connection_and_a_reload(service: Filled, brows
         page.wait_for_function(SHOWN, arg=pictures[1]["image"])
         press(page, ".", "ArrowLeft", "j")
         page.wait_for_function(SHOWN, arg=pictures[2]["image"])
-        page.wait_for_function("() => document.getElementById('saved').textContent.startsWith('2 not saved yet')")
+        expect(page.locator("#saved")).to_have_text(re.compile("^2 not saved yet"), timeout=30_000)  # else it says what
         press(page, ".", "x")
         page.reload()
         page.wait_for_function(SHOWN, arg=pictures[2]["image"])
