@@ -102,7 +102,8 @@ def test_without_scripts_the_same_form_checks_and_submits(service: Filled, brows
         page.goto(f"{service.url}/new")
         page.fill("#f-training-epochs", "5")
         page.get_by_label("ONNX, INT8").first.check()
-        page.get_by_role("button", name="Check").click()
+        with page.expect_navigation():
+            page.get_by_role("button", name="Check").click()
         assert "epochs: 5" in page.input_value("#f-spec")
         assert "precision: int8" in page.input_value("#f-spec")
         page.get_by_text("losses, balance, schedule").click()
