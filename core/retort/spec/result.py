@@ -173,7 +173,7 @@ class TaughtAhead(StoredModel):
         return (
             f"The student was taught ahead of time: the teacher looked at each of {self.num_images:,} images {looked}, "
             f"at {self.imgsz} pixels, and its {self.num_boxes:,} boxes with class probabilities, "
-            f"{self.size_bytes / 1e6:,.1f} MB, taught in its place; {took}."
+            f"{self.size_bytes / 1e3:,.0f} kB, taught in its place; {took}."
         )
 
 

@@ -34,7 +34,7 @@ def run(context: Context) -> CachedTeaching:
     )  # fmt: skip
     context.journal.log(
         f"the teacher was asked ahead of time: {figures.num_boxes:,} boxes on {figures.num_images:,} images in "
-        f"{1 + len(figures.views)} kinds of views, {figures.size_bytes / 1e6:.1f} MB",
+        f"{1 + len(figures.views)} kinds of views, {figures.size_bytes / 1e3:,.0f} kB",
         digest=figures.digest,
     )
     path = context.publish(FILE, Role.TEACHER, digest=figures.digest, num_images=figures.num_images)
