@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from retort.training import environment
 
@@ -26,6 +26,7 @@ from quality_sets import StudySet, named_path  # noqa: E402
 from quality_study import Run, Study, renewed  # noqa: E402
 from quality_summary import over_sets, summary, table  # noqa: E402
 from retort.data import demo  # noqa: E402
+from retort.spec import ViewName  # noqa: E402
 
 
 def known_runs(options: argparse.Namespace) -> dict[str, Run]:
@@ -123,6 +124,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--close-mosaic", type=int, default=10)
     parser.add_argument("--teacher", default="yolo11s", help="an architecture to train, or a .pt file")
     parser.add_argument("--teacher-weights", type=Path, help="what the teacher's training starts from; else random")
+    parser.add_argument("--teacher-imgsz", type=int, help="side of the teacher's input; left out, the students'")
+    parser.add_argument("--views", type=views, default=(), help="how else an arm `cached` looks at an image: flip, "
+                        "scales, tiles")  # fmt: skip
     parser.add_argument("--teacher-epochs", type=int, help="left out, twice the students': it has learned to its end")
     parser.add_argument("--student", default="yolov8n")
     parser.add_argument("--student-weights", type=Path, help="what every student starts from; left out, random by seed")
@@ -170,6 +174,19 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is no share: from 0 to 1, such as 0.1")
     return value
+
+
+def views(text: str) -> tuple[str, ...]:
+    """Read a list of views.
+
+    Raises:
+        ArgumentTypeError: one is unknown.
+
+    """
+    found = tuple(text.split(","))
+    if unknown := [name for name in found if name not in get_args(ViewName)]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]} is no view: {', '.join(get_args(ViewName))}")
+    return found
 
 
 def seeds(text: str) -> list[int]:

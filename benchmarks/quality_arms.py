@@ -2,8 +2,8 @@
 
 An arm is written ``WHAT`` or ``IMAGES:WHAT``. WHAT is ``plain``, ``class_weights``, ``equal_time`` or
 ``equal_time=ARM``, ``long`` or ``long=FACTOR``, ``assignment``, ``placebo``, ``self``, a recipe's name, or a JSON file
-with a ``distillation`` section. IMAGES says what becomes of the images whose labels the study leaves out (see
-``quality_sets.IMAGES``).
+with a ``distillation`` section; ``cached`` or ``cached=RECIPE`` under a teacher that was asked ahead of time. IMAGES
+says what becomes of the images whose labels the study leaves out (see ``quality_sets.IMAGES``).
 """
 
 from __future__ import annotations
@@ -68,15 +68,17 @@ class Treatment:
     """``teacher``; ``placebo``, the student's own start; or ``self``, the average of the student's own weights."""
     class_balance: float = 0.0
     terms: bool = True
+    cached: bool = False
+    """The teacher is asked ahead of time."""
 
     @property
     def extras(self) -> dict[str, object]:
         """What beyond epochs, images, spec and teacher decides the run; empty for plain ones and recipes."""
         given = {
             "class_balance": self.class_balance, "terms": self.terms, "placebo": self.teacher == "placebo",
-            "self": self.teacher == "self",
+            "self": self.teacher == "self", "cached": self.cached,
         }  # fmt: skip
-        usual = {"class_balance": 0.0, "terms": True, "placebo": False, "self": False}
+        usual = {"class_balance": 0.0, "terms": True, "placebo": False, "self": False, "cached": False}
         return {name: value for name, value in given.items() if value != usual[name]}
 
 
@@ -100,14 +102,17 @@ def treatment(arm: Arm, epochs: int, cost: Callable[[str], float]) -> Treatment:
         return Treatment(math.ceil(epochs * float(arm.argument or LONG)), arm.images)
     if arm.what == "equal_time":
         return Treatment(equal_epochs(epochs, cost(arm.partner()), cost(timed(arm))), arm.images)
-    if arm.what == "class_weights":
-        return Treatment(epochs, arm.images, class_balance=reference.class_balance)
-    if arm.what == "assignment":
-        return Treatment(epochs, arm.images, reference, "teacher", terms=False)
-    if arm.what in {"placebo", "self"}:
-        return Treatment(epochs, arm.images, reference, arm.what)
-    spec = specification(arm.what)
-    return Treatment(epochs, arm.images, spec, None if spec is None else "teacher")
+    controls = {
+        "class_weights": Treatment(epochs, arm.images, class_balance=reference.class_balance),
+        "assignment": Treatment(epochs, arm.images, reference, "teacher", terms=False),
+        "placebo": Treatment(epochs, arm.images, reference, "placebo"),
+        "self": Treatment(epochs, arm.images, reference, "self"),
+    }
+    if arm.what in controls:
+        return controls[arm.what]
+    cached = arm.what == "cached"
+    spec = specification(arm.argument or REFERENCE if cached else arm.what)
+    return Treatment(epochs, arm.images, spec, None if spec is None else "teacher", cached=cached)
 
 
 def equal_epochs(epochs: int, plain: float, taught: float) -> int:

@@ -6,18 +6,22 @@ import argparse
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from retort.constants import PSEUDO_LABELLED
 from retort.data import datasets
 
-IMAGES = ("labelled", "repeated", "pseudo", "unlabelled", "all")
+IMAGES = ("labelled", "repeated", "pseudo", "few_labels", "unlabelled", "all")
 """What becomes of the images whose labels are left out: they are not there (``labelled``); not there, and the labelled
-ones repeated until an epoch has as many steps as with all images (``repeated``); labelled by the teacher (``pseudo``);
+ones repeated until an epoch has as many steps as with all images (``repeated``); labelled by the teacher (``pseudo``),
+or so by the recipe of a job for few labels (``few_labels``);
 shown to the terms alone (``unlabelled``); or they have their labels, against which the others are held (``all``)."""
+LABELLED_BY_TEACHER = ("pseudo", "few_labels")
+"""Those of them whose labels are the teacher's."""
 Boxes = dict[str, list[list[float]]]
 """By image: rows of class, centre x and y, width and height as shares of its sides, and score."""
 
@@ -117,6 +121,8 @@ class StudySet:
         for file, found in boxes.items():
             (target / "images" / "train" / file).symlink_to(given / "images" / "train" / file)
             _write_boxes(target, Path(file).stem, found)
+        if images == "few_labels":
+            (target / PSEUDO_LABELLED).write_text("\n".join(Path(file).stem for file in boxes))
 
     def rest_folder(self) -> Path:
         """Return a folder of the images whose labels are left out, as the terms read such images."""
@@ -137,13 +143,18 @@ class StudySet:
         }  # fmt: skip
 
 
-def decided(boxes: Boxes, least: float, ignore_from: float) -> Boxes:
+def decided(boxes: Boxes, least: float | Mapping[int, float], ignore_from: float) -> Boxes:
     """Return which boxes are labels (their last value is 1) and which are doubtful (0); others are background.
 
-    An image without a label is left out, as a job leaves it out.
+    *least* is the score from which on a box is a label, or such scores by class. An image without a label is left out,
+    as a job leaves it out.
     """
+
+    def needed(row: Sequence[float]) -> float:
+        return least[int(row[0])] if isinstance(least, Mapping) else least
+
     marked = {
-        file: [[*row[:5], float(row[5] >= least)] for row in rows if row[5] >= min(least, ignore_from)]
+        file: [[*row[:5], float(row[5] >= needed(row))] for row in rows if row[5] >= min(needed(row), ignore_from)]
         for file, rows in boxes.items()
     }
     return {file: rows for file, rows in marked.items() if any(row[5] for row in rows)}

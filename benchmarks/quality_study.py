@@ -8,22 +8,19 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from provenance import provenance, write_json
 from quality_arms import Arm, Treatment, treatment
 from quality_runs import Printer, key_of
-from quality_sets import Boxes, StudySet, decided
+from quality_sets import LABELLED_BY_TEACHER, Boxes, StudySet
+from quality_teacher import FEW_LABELS, StudyTeacher, mixture
 from retort.constants import MAP, MAP50, Role
 from retort.spec import DistillationSpec, TrainingSpec
-from retort.training import arms, models
+from retort.training import arms
 from retort.training.config import TeacherConfig, TrainConfig, UnlabelledConfig
-from retort.training.detection import load_detector
 from retort.training.evaluate import Conditions, Split, evaluate
-from retort.training.models import ClassMap
 from retort.training.trainer import fit
 
 Run = dict[str, Any]
@@ -39,15 +36,15 @@ class Study:
         self.runs = runs
         """Finished runs by key, of all sets."""
         self.device = "0" if options.device == "cuda" else "cpu"
-        self.teacher = self._teacher()
-        self.teacher_digest = hashlib.sha256(self.teacher.read_bytes()).hexdigest()
+        side = options.teacher_imgsz or options.imgsz
+        self.teacher = StudyTeacher(self._teacher(side), side, self.work, given, self.device)
 
-    def training(self, seed: int) -> TrainingSpec:
+    def training(self, seed: int, imgsz: int | None = None) -> TrainingSpec:
         """Return how every network here is trained."""
         given = self.options
         return TrainingSpec.model_validate(
             {
-                "imgsz": given.imgsz,
+                "imgsz": imgsz or given.imgsz,
                 "batch": given.batch,
                 "nominal_batch": given.nominal_batch or given.batch,
                 "optimizer": given.optimizer,
@@ -71,21 +68,28 @@ class Study:
 
     def facts(self, given: Treatment, seed: int) -> dict[str, Any]:
         """Return all that decides a run."""
-        taught = given.spec is not None or given.images == "pseudo"
+        labelled = given.images in LABELLED_BY_TEACHER
+        taught = given.spec is not None or labelled
         extras: dict[str, Any] = dict(given.extras)
         if self.options.student_weights:
             extras["start"] = hashlib.sha256(self.options.student_weights.read_bytes()).hexdigest()
         if self.given.rest:
             extras["images"] = given.images
-        if given.images == "pseudo":
+        if labelled and given.images == "pseudo":
             extras["labels"] = [self.options.least, self.options.ignore_from]
+        if given.images == "few_labels":
+            extras["labels"] = FEW_LABELS
+        if taught and self.teacher.imgsz != self.options.imgsz:
+            extras["teacher_imgsz"] = self.teacher.imgsz
+        if given.cached:
+            extras["views"] = sorted(self.options.views)
         return {
             "student": self.options.student,
             "epochs": given.epochs,
             "training": self.training(seed).model_dump(mode="json"),
             "data": self.given.digest,
             "distillation": None if given.spec is None else given.spec.model_dump(mode="json"),
-            "teacher": self.teacher_digest if taught else None,
+            "teacher": self.teacher.digest if taught else None,
             "extras": extras,
         }
 
@@ -120,31 +124,40 @@ class Study:
         shutil.rmtree(plan.folder, ignore_errors=True)
         return found
 
-    def final(self, weights: Path, data_yaml: Path) -> dict[str, Any]:
+    def final(self, weights: Path, data_yaml: Path, imgsz: int | None = None) -> dict[str, Any]:
         """Measure what a study is judged by.
 
         With test images it is the network that was best on the validation images, on the test images; without, the
         last epoch's network on the validation images, among which nothing has then been chosen.
         """
         split: Split = "test" if self.given.split == "test" else "val"
-        conditions = Conditions(data_yaml, imgsz=self.options.imgsz, device=self.device, split=split)
+        conditions = Conditions(data_yaml, imgsz=imgsz or self.options.imgsz, device=self.device, split=split)
         found = evaluate(weights, conditions).accuracy
         assert found is not None, "it was trained on these classes"
         per_class = {name: round(ap["ap"], 5) for name, ap in found.per_class.items()}
         return {"map50": found.map50, "map50_95": found.map, "per_class": per_class, "split": split}
 
     def _plan(self, given: Treatment, seed: int, key: str) -> TrainConfig:
-        boxes = self.pseudo_labels() if given.images == "pseudo" and self.given.rest else None
+        boxes = self._boxes(given.images) if self.given.rest else None
         data_yaml = self.given.data_yaml("labelled" if given.images == "unlabelled" else given.images, boxes)
         plan = self.plan(Role.STUDENT, self.options.student, given.epochs, data_yaml, key)
-        teaching = TeacherConfig(ema=given.teacher == "self")
+        side = self.teacher.imgsz if given.teacher == "teacher" and self.teacher.imgsz != self.options.imgsz else None
+        teaching = TeacherConfig(ema=given.teacher == "self", imgsz=side)
         if given.images == "unlabelled" and given.spec is not None and given.terms:
             shown = UnlabelledConfig(self.given.rest_folder(), 1.0, self.given.digest)
             teaching = dataclasses.replace(teaching, unlabelled=shown)
+        if given.cached:
+            teaching = dataclasses.replace(teaching, cache=self.teacher.cache(self.options.views), imgsz=None)
         return dataclasses.replace(
             plan, weights=self.options.student_weights, training=self.training(seed), class_balance=given.class_balance,
             terms=given.terms, teaching=teaching, watched=given.terms and given.teacher == "teacher",
+            mixture=mixture(given.epochs) if boxes and given.images == "few_labels" else None,
         )  # fmt: skip
+
+    def _boxes(self, images: str) -> Boxes | None:
+        if images == "pseudo":
+            return self.teacher.pseudo_labels(self.options.least, self.options.ignore_from)
+        return self.teacher.few_labels() if images == "few_labels" else None
 
     def plan(self, role: Role, model: str, epochs: int, data_yaml: Path, folder: str) -> TrainConfig:
         """Return the plan of one training."""
@@ -155,10 +168,10 @@ class Study:
 
     def _shown_teacher(self, given: Treatment, plan: TrainConfig) -> Path | None:
         if given.teacher != "placebo":
-            return self.teacher if given.teacher == "teacher" else None
+            return self.teacher.weights if given.teacher == "teacher" else None
         path = self.work / f"placebo-{plan.folder.name}.pt"
         if not path.exists():
-            arms.write_placebo(plan, dict(enumerate(self.given.names)), self.teacher, path)
+            arms.write_placebo(plan, dict(enumerate(self.given.names)), self.teacher.weights, path)
         return path
 
     def _spec(self, given: Treatment, plan: TrainConfig) -> DistillationSpec | None:
@@ -166,23 +179,23 @@ class Study:
         if given.teacher == "teacher" or given.spec is None:
             return given.spec
         names = dict(enumerate(self.given.names))
-        if arms.assigns(plan, names, self.teacher, given.spec):
+        if arms.assigns(plan, names, self.teacher.weights, given.spec):
             return given.spec
         return given.spec.model_copy(update={"assignment": "student"})
 
-    def _teacher(self) -> Path:
+    def _teacher(self, imgsz: int) -> Path:
         """Return the teacher: the given file, or one trained here once, on the labelled images alone."""
         given = self.options
         if given.teacher.endswith(".pt"):
             return Path(given.teacher).resolve()
         epochs = given.teacher_epochs or 2 * self.epochs
-        facts = [given.teacher, epochs, self.training(0).model_dump(mode="json"), self.given.digest]
+        facts = [given.teacher, epochs, self.training(0, imgsz).model_dump(mode="json"), self.given.digest]
         if given.teacher_weights:
             facts.append(hashlib.sha256(given.teacher_weights.read_bytes()).hexdigest())
         path: Path = given.work / f"teacher-{key_of(*facts)}.pt"
         if not path.exists():
             plan = self.plan(Role.TEACHER, given.teacher, epochs, self.given.data_yaml("repeated"), path.stem)
-            plan = dataclasses.replace(plan, weights=given.teacher_weights)
+            plan = dataclasses.replace(plan, weights=given.teacher_weights, training=self.training(0, imgsz))
             fitted = fit(plan, Printer(f"{self.given.name} teacher {given.teacher}"))
             shutil.copy(fitted.weights, path.with_suffix(".part"))
             path.with_suffix(".part").replace(path)
@@ -190,54 +203,22 @@ class Study:
         return path
 
     def measured_teacher(self) -> dict[str, Any]:
-        """Return what the teacher reaches, on the validation images and where the study is judged; kept beside it."""
-        path = self.work / f"measured-{self.teacher_digest[:16]}.json"
+        """Return what the teacher reaches at its own side, on the validation images and where the study is judged.
+
+        It is kept beside the teacher.
+        """
+        imgsz = self.teacher.imgsz
+        side = "" if imgsz == self.options.imgsz else f"-{imgsz}"
+        path = self.work / f"measured-{self.teacher.digest[:16]}{side}.json"
         if not path.exists():
-            data_yaml = self.given.data_yaml("labelled")
-            found = evaluate(self.teacher, Conditions(data_yaml, imgsz=self.options.imgsz, device=self.device)).accuracy
+            data_yaml, weights = self.given.data_yaml("labelled"), self.teacher.weights
+            found = evaluate(weights, Conditions(data_yaml, imgsz=imgsz, device=self.device)).accuracy
             assert found is not None, "it knows these classes"
-            final = self.final(self.teacher, data_yaml)
-            write_json(
-                path, {"map50": found.map50, "map50_95": found.map, "final": final, "sha256": self.teacher_digest}
-            )
+            final = self.final(weights, data_yaml, imgsz)
+            told = {"map50": found.map50, "map50_95": found.map, "final": final, "sha256": self.teacher.digest}
+            write_json(path, {**told, "imgsz": imgsz})
         measured: dict[str, Any] = json.loads(path.read_text())
         return measured
-
-    def pseudo_labels(self) -> Boxes:
-        """Return the teacher's boxes on the images without labels, as labels and doubtful ones."""
-        least, doubtful = self.options.least, self.options.ignore_from
-        path = self.work / f"boxes-{self.teacher_digest[:16]}-{min(least, doubtful):g}.json"
-        if not path.exists():
-            folder = self.given.folder / "all" / "images" / "train"
-            numbers = class_numbers(self.teacher, self.given.names)
-            images = [folder / file for file in self.given.rest]
-            with load_detector(
-                self.teacher, imgsz=self.options.imgsz, device=self.device, conf=min(least, doubtful)
-            ) as detector:
-                found = detector(images)
-            boxes = {
-                image.name: [row(box, image, numbers) for box in one] for image, one in zip(images, found, strict=True)
-            }
-            write_json(path, boxes)
-        return decided(json.loads(path.read_text()), least, doubtful)
-
-
-def row(box: Any, image: Path, numbers: Mapping[int, int]) -> list[float]:
-    """Return a detection as class, centre, width and height as shares of the image's sides, and score."""
-    with Image.open(image) as opened:
-        width, height = opened.size
-    x1, x2 = (min(1.0, max(0.0, x / width)) for x in (box.x1, box.x2))
-    y1, y2 = (min(1.0, max(0.0, y / height)) for y in (box.y1, box.y2))
-    return [float(numbers[box.class_id]), (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, box.score]
-
-
-def class_numbers(teacher: Path, names: tuple[str, ...]) -> dict[int, int]:
-    """Return the data's class numbers by the teacher's."""
-    network = models.load(teacher)
-    classes = ClassMap.between(dict(enumerate(names)), network.names)
-    if classes.teacher is None or classes.student is None:
-        return {number: number for number in range(len(names))}
-    return dict(zip(classes.teacher.tolist(), classes.student.tolist(), strict=True))
 
 
 def cost_of(run: Run) -> float:

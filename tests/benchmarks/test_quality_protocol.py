@@ -17,8 +17,11 @@ import sets
 from quality_arms import Arm, equal_epochs, ordered, treatment
 from quality_runs import key_of
 from quality_sets import StudySet, chosen, decided, named_path
-from quality_study import Study, cost_of, key_facts, renewed, row
+from quality_study import Study, cost_of, key_facts, renewed
+from quality_teacher import StudyTeacher, mixture, row
 from retort.spec import DistillationSpec, TrainingSpec
+from retort.training import models
+from retort.training.data.teacher_cache import TeacherCache
 from retort.training.detection import Detection
 from scipy import stats
 
@@ -48,6 +51,7 @@ def run_of(seed: int, final: float, *, recipe: str = "plain", best: float | None
         ("pseudo", "pseudo", "plain"),
         ("pseudo:balanced", "pseudo", "balanced"),
         ("unlabelled:native", "unlabelled", "native"),
+        ("few_labels:cached", "few_labels", "cached"),
         ("a/b.json", "labelled", "a/b.json"),
     ],
 )
@@ -56,7 +60,7 @@ def test_an_arm_says_its_images_and_its_teaching(text: str, images: str, what: s
 
 
 def test_an_unknown_use_of_images_is_refused() -> None:
-    with pytest.raises(ValueError, match="labelled, repeated, pseudo, unlabelled, all, not as guessed"):
+    with pytest.raises(ValueError, match="labelled, repeated, pseudo, few_labels, unlabelled, all, not as guessed"):
         Arm.read("guessed:plain")
 
 
@@ -78,6 +82,8 @@ def test_arms_are_written_out_by_the_job_s_own_means() -> None:
     own = treatment(Arm.read("self"), 12, no_cost)
     assert (own.spec, own.teacher) == (balanced, "self")
     assert treatment(Arm.read("native"), 12, no_cost).spec == DistillationSpec(recipe="native")
+    ahead = treatment(Arm.read("cached"), 12, no_cost)
+    assert (ahead.spec, ahead.teacher, ahead.cached) == (balanced, "teacher", True)
 
 
 def test_equal_time_trains_for_as_long_as_the_taught_arm_took() -> None:
@@ -161,6 +167,36 @@ def test_pseudo_labels_and_doubtful_boxes_are_told_apart(drawn: Path, tmp_path: 
     line = "1 0.500000 0.500000 0.200000 0.200000\n"
     assert (folder / "labels" / "train" / f"{Path(sure).stem}.txt").read_text() == line
     assert (folder / "ignore" / "train" / f"{Path(sure).stem}.txt").read_text() == line
+
+
+def test_the_recipe_for_few_labels_marks_what_the_teacher_labelled(drawn: Path, tmp_path: Path) -> None:
+    given = StudySet.lay_out("a", drawn, tmp_path / "a", test_share=0, labels=0.5)
+    sure, weak = given.rest[:2]
+    (tmp_path / "t.pt").write_bytes(b"weights")
+    teacher = StudyTeacher(tmp_path / "t.pt", 64, tmp_path, given, "cpu")
+    rows = {file: [] for file in given.rest} | {
+        sure: [[0.0, 0.5, 0.5, 0.2, 0.2, 0.95]] * 30, weak: [[0.0, 0.5, 0.5, 0.2, 0.2, 0.2]]
+    }  # fmt: skip
+    (tmp_path / f"boxes-{teacher.digest[:16]}-64-0.1.json").write_text(json.dumps(rows))
+    boxes = teacher.few_labels()
+    assert list(boxes) == [sure], "below 0.3 nothing is a label, whatever the shares"
+    folder = given.data_yaml("few_labels", boxes).parent
+    assert (folder / "pseudo-labelled.txt").read_text() == Path(sure).stem
+    assert not (given.data_yaml("pseudo", boxes).parent / "pseudo-labelled.txt").exists()
+    assert (mixture(20).share, mixture(20).burn_in, mixture(20).ramp) == (0.5, 2, 4)
+
+
+def test_the_teacher_is_asked_ahead_once_about_all_training_images(drawn: Path, tmp_path: Path) -> None:
+    given = StudySet.lay_out("a", drawn, tmp_path / "a", test_share=0.2, labels=0.25)
+    names, weights = dict(enumerate(given.names)), tmp_path / "t.pt"
+    models.publish(models.build("yolov8n", names=names, weights=None, seed=0), weights, names=names, imgsz=64)
+    teacher = StudyTeacher(weights, 64, tmp_path, given, "cpu")
+    path = teacher.cache(("flip",))
+    found = TeacherCache.load(path)
+    assert (len(found.images), found.origin.imgsz, found.origin.views) == (given.counts["train"], 64, ("flip",))
+    written = path.stat().st_mtime_ns
+    assert (teacher.cache(("flip",)), path.stat().st_mtime_ns) == (path, written)
+    assert teacher.cache(()) != path
 
 
 def test_a_detection_becomes_a_row_in_the_data_s_classes(drawn: Path) -> None:
@@ -277,7 +313,8 @@ def test_what_decides_a_run_changes_its_key(drawn: Path, tmp_path: Path) -> None
     def keys(*arguments: str) -> list[str]:
         options = quality.parse(["--teacher", str(teacher), "--work", str(tmp_path / "work"), *arguments])
         study = Study(given, options, {})
-        texts = ("plain", "long", "class_weights", "assignment", "placebo", "self", "balanced", "equal_steps", "pseudo")
+        texts = ("plain", "long", "class_weights", "assignment", "placebo", "self", "balanced", "equal_steps",
+                 "cached", "few_labels:plain", "pseudo")  # fmt: skip
         facts = [study.facts(treatment(Arm.read(text), 3, no_cost), seed) for text in texts for seed in (0, 1)]
         return [key_of(*key_facts(one)) for one in facts]
 
@@ -285,7 +322,7 @@ def test_what_decides_a_run_changes_its_key(drawn: Path, tmp_path: Path) -> None
     assert len({*random, *pretrained}) == len(random) + len(pretrained)
     assert random == keys()
     loose = keys("--least", "0.4")
-    assert [one != other for one, other in zip(random, loose, strict=True)] == [False] * 16 + [True] * 2
+    assert [one != other for one, other in zip(random, loose, strict=True)] == [False] * 20 + [True] * 2
 
 
 # Records
@@ -383,17 +420,23 @@ def test_a_study_runs_once_and_then_only_tells(tmp_path: Path, monkeypatch: pyte
     settings = (
         "--seeds 1 --epochs 1 --imgsz 64 --batch 4 --close-mosaic 0 --labels 0.5 --least 0.001 --ignore-from 0.001"
     )
-    teacher = "--teacher yolov8n --teacher-epochs 1 --arms equal_time,plain,balanced,pseudo"
+    teacher = "--teacher yolov8n --teacher-epochs 1 --arms equal_time,plain,balanced,pseudo,few_labels:plain"
     places = ["--data", str(drawn), "--work", str(tmp_path / "work"), "--json", str(out)]
     command = ["quality.py", *settings.split(), *teacher.split(), *places]
     monkeypatch.setattr("sys.argv", command)
     quality.main()
     first = json.loads(out.read_text())
-    assert [run["recipe"] for run in first["runs"]] == ["plain", "balanced", "pseudo", "equal_time"]
+    assert [run["recipe"] for run in first["runs"]] == [
+        "plain",
+        "balanced",
+        "pseudo",
+        "few_labels:cached",
+        "equal_time",
+    ]
     assert all(run["final"]["split"] == "test" for run in first["runs"])
     assert first["sets"]["shapes"]["data"]["num_labelled"] == 4
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "runs").iterdir()}
-    assert len(kept) in {3, 4}, "equal time may be equal epochs, and then it is the plain run again"
+    assert len(kept) in {4, 5}, "equal time may be equal epochs, and then it is the plain run again"
     quality.main()
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "runs").iterdir()} == kept
     assert json.loads(out.read_text())["runs"] == first["runs"]
