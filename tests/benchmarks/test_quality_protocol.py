@@ -430,7 +430,7 @@ def test_a_study_runs_once_and_then_only_tells(tmp_path: Path, monkeypatch: pyte
         "plain",
         "balanced",
         "pseudo",
-        "few_labels:cached",
+        "few_labels:plain",
         "equal_time",
     ]
     assert all(run["final"]["split"] == "test" for run in first["runs"])
