@@ -115,6 +115,7 @@ class Study:
                 "seconds": round(fitted.duration_s or seconds, 1),
                 "processor_seconds": round(cpu, 1),
                 "quiet_seconds": round(given.epochs * min(printer.epoch_seconds), 2),
+                **({"asking_seconds": self.teacher.asking_cost(self.options.views)} if given.cached else {}),
             },
             "device": self.options.device,
             "key": key,
@@ -230,7 +231,8 @@ def cost_of(run: Run) -> float:
     if "cost" not in run:
         return float(run["seconds"])
     cost = run["cost"]
-    return float(cost.get("quiet_seconds", cost["processor_seconds"]) if run["device"] == "cpu" else cost["seconds"])
+    steps = cost.get("quiet_seconds", cost["processor_seconds"]) if run["device"] == "cpu" else cost["seconds"]
+    return float(steps + cost.get("asking_seconds", 0.0))
 
 
 def key_facts(facts: dict[str, Any]) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -91,11 +92,18 @@ class StudyTeacher:
         files = {sha256_of(image): image for image in sorted(folder.iterdir())}
         path = self.work / f"cache-{origin.digest(files)[:16]}.npz"
         if not path.exists():
-            ordered = sorted(files)
+            ordered, began, spent = sorted(files), time.monotonic(), time.process_time()
             with load_ahead_teacher(self.weights, views_of(origin.views, origin.imgsz), self.device) as teacher:
                 boxes = list(teacher([files[image] for image in ordered], lambda: None))
+            took = {"seconds": time.monotonic() - began, "processor_seconds": time.process_time() - spent}
+            write_json(path.with_suffix(".json"), took)
             TeacherCache.of(origin, dict(zip(ordered, boxes, strict=True))).save(path)
         return path
+
+    def asking_cost(self, views: Collection[Any]) -> float:
+        """Return the seconds that this took; on a CPU, which others share, of the processor."""
+        took = json.loads(self.cache(views).with_suffix(".json").read_text())
+        return round(took["processor_seconds" if self.device == "cpu" else "seconds"], 2)
 
 
 def scored_box(row: Sequence[float], names: Sequence[str]) -> Scored:

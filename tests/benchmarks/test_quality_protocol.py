@@ -105,6 +105,7 @@ def test_costs_on_a_shared_cpu_are_the_quickest_epoch_s() -> None:
     assert cost_of({"cost": cost, "device": "cpu"}) == 30.0
     assert cost_of({"cost": cost, "device": "cuda"}) == 100.0
     assert cost_of({"seconds": 7.0}) == 7.0
+    assert cost_of({"cost": {**cost, "asking_seconds": 4.0}, "device": "cpu"}) == 34.0, "one job bears all looks"
 
 
 # Data
@@ -196,6 +197,7 @@ def test_the_teacher_is_asked_ahead_once_about_all_training_images(drawn: Path, 
     assert (len(found.images), found.origin.imgsz, found.origin.views) == (given.counts["train"], 64, ("flip",))
     written = path.stat().st_mtime_ns
     assert (teacher.cache(("flip",)), path.stat().st_mtime_ns) == (path, written)
+    assert teacher.asking_cost(("flip",)) > 0
     assert teacher.cache(()) != path
 
 
