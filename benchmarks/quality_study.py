@@ -226,7 +226,7 @@ def cost_of(run: Run) -> float:
     """Return what a run has cost, for arms of equal time.
 
     On a CPU that others share it is its quickest epoch, in seconds of the processor, times its epochs: even these
-    seconds are twice as many when others compete for caches.
+    seconds are twice as many when others compete for caches. One whose teacher was asked ahead of time bears all looks.
     """
     if "cost" not in run:
         return float(run["seconds"])

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from browser.pages_walk import Filled, filled_service
 from browser.test_browser_report import CHROMIUM
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, Playwright, expect, sync_playwright
+
+expect.set_options(timeout=30_000)  # as long as every other wait: on a busy machine a page takes its time
 
 
 @pytest.fixture(scope="module")  # one at a time: while one is driven, this thread has a running event loop

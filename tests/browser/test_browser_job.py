@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from browser.pages_walk import Filled, PageWatch, logged_in
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, expect
 from retort.access import ClientRole
 from retort.constants import Role
 from retort.protocol.events import MetricEvent, ProgressEvent, StageEvent
@@ -84,12 +84,12 @@ def test_charts_grow_over_one_stream_while_the_job_runs(service: Filled, operato
     page.fill("#smoothing", "0.6")
     page.select_option("#axis", "step")
     page.select_option("#axis", "time")
-    assert page.inner_text("#smoothing-told") == "0.6"
+    expect(page.locator("#smoothing-told")).to_have_text("0.6")
     page.select_option("#axis", "epoch")
     told = operator.new_page()
     told.goto(f"{service.url}/jobs/{job_id}")
     told.click("text=Stop early, keep the best")
-    assert "The training ends now" in told.inner_text(".flash")
+    expect(told.locator(".flash")).to_contain_text("The training ends now")
     assert told.evaluate(PLAIN_LIST) == "20px", "marks of a list stand inside the column"
     service.worker.fail(lease, FAILURE)
     page.wait_for_selector("#job-top .badge.failed")
@@ -155,7 +155,7 @@ def test_a_question_is_closed_by_escape_and_nothing_is_done(service: Filled, see
     page.goto(f"{service.url}/jobs/{seeded.queued}")
     page.click("summary:has-text('Cancel')")
     page.keyboard.press("Escape")
-    assert page.locator(".ask[open]").count() == 0
+    expect(page.locator(".ask[open]")).to_have_count(0)
     assert service.client.get(f"/v1/jobs/{seeded.queued}").json()["state"] == "queued"
 
 
@@ -167,13 +167,13 @@ def test_without_scripts_a_job_is_read_and_paused(service: Filled, seeded: Seede
     page = plain.new_page()
     page.goto(f"{service.url}/jobs/{seeded.running}/charts")
     page.click("#chart-map summary")
-    assert page.locator("#chart-map tbody tr").count() >= 10
+    expect(page.locator("#chart-map tbody tr").nth(9)).to_be_visible()
     assert page.locator("#axis").is_hidden()
     page.goto(f"{service.url}/jobs/{seeded.running}")
     page.click("button:has-text('Pause')")
-    assert page.locator(".badge.pausing").is_visible()
+    expect(page.locator(".badge.pausing")).to_be_visible()
     page.click("button:has-text('Resume')")
-    assert page.locator(".badge.running").is_visible()
+    expect(page.locator(".badge.running")).to_be_visible()
     plain.close()
 
 

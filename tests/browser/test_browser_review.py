@@ -257,16 +257,19 @@ def test_without_scripts_pictures_are_accepted_and_rejected_and_the_review_is_co
     assert page.locator(".sheet svg rect.box").count() == sum(len(one["kept"]) for one in pictures)
     page.fill("#who", "ann")
     page.click(f"#image-{first} >> text=Accept")
-    assert f"{first}: accepted." in page.inner_text(".flash")
+    expect(page.locator(".flash")).to_contain_text(f"{first}: accepted.")
     assert page.input_value("#who") == "ann"
     service.client.put(f"/v1/jobs/{job}/review/images/{second}", json={"decision": "accept", "reviewer": "bob"})
     page.click(f"#image-{second} >> text=Reject")
-    assert "Nothing was changed" in page.inner_text(".flash")
-    page.click(f"#image-{second} >> text=Reject")
-    page.click(f"#image-{first} >> text=Open again")
+    expect(page.locator(".flash")).to_contain_text("Nothing was changed")
+    with page.expect_navigation():
+        page.click(f"#image-{second} >> text=Reject")
+    with page.expect_navigation():
+        page.click(f"#image-{first} >> text=Open again")
     page.get_by_role("link", name="Decided").click()
-    assert page.locator(".sheet > li").count() == 1
-    page.get_by_role("button", name="Accept the rest").click()
+    expect(page.locator(".sheet > li")).to_have_count(1)
+    with page.expect_navigation():
+        page.get_by_role("button", name="Accept the rest").click()
     context.close()
     told = {name: (one["decision"], one["seen"]) for name, one in decisions(service, job).items()}
     assert told.pop(second) == ("reject", True)
