@@ -22,7 +22,7 @@ environment.prepare(Path.home() / ".cache" / "retort-benchmarks")
 
 from provenance import provenance, write_json  # noqa: E402
 from quality_arms import Arm, ordered  # noqa: E402
-from quality_sets import StudySet, named_path  # noqa: E402
+from quality_sets import StudySet, named_number, named_path  # noqa: E402
 from quality_study import Run, Study, renewed  # noqa: E402
 from quality_summary import over_sets, summary, table  # noqa: E402
 from retort.data import demo  # noqa: E402
@@ -142,12 +142,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options.work = options.work.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
     return options
-
-
-def named_number(text: str) -> tuple[str, int]:
-    """Read ``NAME=12``."""
-    name, _, number = text.partition("=")
-    return name, int(number)
 
 
 def arms(text: str) -> list[Arm]:

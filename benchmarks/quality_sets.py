@@ -40,6 +40,12 @@ def named_path(text: str) -> tuple[str, Path]:
     return (name if equals else path.resolve().name), path
 
 
+def named_number(text: str) -> tuple[str, int]:
+    """Read ``NAME=12``."""
+    name, _, number = text.partition("=")
+    return name, int(number)
+
+
 def chosen(names: Iterable[str], share: float, salt: str) -> list[str]:
     """Return that share of the *names*, at least one, by digest: whatever the order, and whatever else is there."""
     dealt = sorted(names, key=lambda name: hashlib.sha256(f"{salt} {name}".encode()).digest())
