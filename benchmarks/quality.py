@@ -128,6 +128,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--views", type=views, default=(), help="how else an arm `cached` looks at an image: flip, "
                         "scales, tiles")  # fmt: skip
     parser.add_argument("--teacher-epochs", type=int, help="left out, twice the students': it has learned to its end")
+    parser.add_argument("--set-teacher-epochs", type=named_number, action="append", default=[], metavar="NAME=EPOCHS",
+                        help="for the teacher of one set, in place of --teacher-epochs; repeatable")  # fmt: skip
     parser.add_argument("--student", default="yolov8n")
     parser.add_argument("--student-weights", type=Path, help="what every student starts from; left out, random by seed")
     parser.add_argument("--labels", type=share, default=1.0, help="part of the training images that keep their labels")

@@ -189,7 +189,7 @@ class Study:
         given = self.options
         if given.teacher.endswith(".pt"):
             return Path(given.teacher).resolve()
-        epochs = given.teacher_epochs or 2 * self.epochs
+        epochs = dict(given.set_teacher_epochs).get(self.given.name, given.teacher_epochs or 2 * self.epochs)
         facts = [given.teacher, epochs, self.training(0, imgsz).model_dump(mode="json"), self.given.digest]
         if given.teacher_weights:
             facts.append(hashlib.sha256(given.teacher_weights.read_bytes()).hexdigest())
