@@ -103,7 +103,7 @@ class StudyTeacher:
     def asking_cost(self, views: Collection[Any]) -> float:
         """Return the seconds that this took; on a CPU, which others share, of the processor."""
         took = json.loads(self.cache(views).with_suffix(".json").read_text())
-        return round(took["processor_seconds" if self.device == "cpu" else "seconds"], 2)
+        return float(round(took["processor_seconds" if self.device == "cpu" else "seconds"], 2))
 
 
 def scored_box(row: Sequence[float], names: Sequence[str]) -> Scored:
