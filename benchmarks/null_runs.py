@@ -29,7 +29,7 @@ environment.prepare(Path.home() / ".cache" / "retort-benchmarks")
 
 import numpy as np  # noqa: E402
 from provenance import provenance, write_json  # noqa: E402
-from quality_runs import Printer, key_of  # noqa: E402
+from quality_runs import Printer, key_of, read_matches, write_matches  # noqa: E402
 from retort.constants import MAP, Role  # noqa: E402
 from retort.data import datasets, demo  # noqa: E402
 from retort.report.result import over_seeds  # noqa: E402
@@ -37,7 +37,7 @@ from retort.report.verdict import Noise, image_interval, kind_of, rise, seed_int
 from retort.spec import TrainingSpec  # noqa: E402
 from retort.spec.verdict import LEVEL, Resampled  # noqa: E402
 from retort.training import models  # noqa: E402
-from retort.training.bootstrap import MOST, Judge, Matches, interval, maps  # noqa: E402
+from retort.training.bootstrap import MOST, Judge, interval, maps  # noqa: E402
 from retort.training.config import TrainConfig  # noqa: E402
 from retort.training.evaluate import Conditions, run_validation  # noqa: E402
 from retort.training.trainer import fit  # noqa: E402
@@ -79,18 +79,6 @@ def train(options: argparse.Namespace, data_yaml: Path, seed: int, key: str) -> 
         "best_in_training": fitted.metrics[MAP], "best_epoch": fitted.best_epoch, "curve": printer.curve,
         "cpu_seconds": round(time.process_time() - started, 1), "key": key, "commit": provenance()["commit"],
     }  # fmt: skip
-
-
-def write_matches(path: Path, found: Matches) -> None:
-    """Keep *found*."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **vars(found))
-
-
-def read_matches(path: Path) -> Matches:
-    """Read what ``write_matches`` has kept."""
-    with np.load(path) as kept:
-        return Matches(**{**kept, "num_images": int(kept["num_images"])})
 
 
 def trained(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -53,15 +53,19 @@ def result_of(studies: list[Study], runs: list[Run], options: argparse.Namespace
             "teacher": teacher,
             "summary": summary(mine, teacher=teacher, epochs=study.epochs),
         }
-    hidden = {"json", "work", "data"}
-    settings = {name: shown(value) for name, value in vars(options).items() if name not in hidden}
     return {
         "over_sets": over_sets({name: entry["summary"] for name, entry in told.items()}),
         "sets": told,
         "runs": runs,
-        "settings": settings,
+        "settings": shown_settings(options),
         **provenance(),
     }
+
+
+def shown_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the options were, without this machine's folders."""
+    hidden = {"json", "work", "data"}
+    return {name: shown(value) for name, value in vars(options).items() if name not in hidden}
 
 
 def shown(value: Any) -> Any:
@@ -76,16 +80,7 @@ def main() -> None:
     options = parse()
     given = options.data or [("digits", scenes(options))]
     known = known_runs(options)
-    studies = [
-        Study(
-            StudySet.lay_out(
-                name, path, options.work / name / "data", test_share=options.test_share, labels=options.labels
-            ),
-            options,
-            known,
-        )
-        for name, path in given
-    ]
+    studies = [Study(StudySet.of(name, path, options), options, known) for name, path in given]
     runs: list[Run] = []
     for seed in options.seeds:
         for study in studies:

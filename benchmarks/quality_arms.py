@@ -1,13 +1,15 @@
 """The arms of a study: what each is trained on, what teaches it, and for how long.
 
 An arm is written ``WHAT`` or ``IMAGES:WHAT``. WHAT is ``plain``, ``class_weights``, ``equal_time`` or
-``equal_time=ARM``, ``long`` or ``long=FACTOR``, ``assignment``, ``placebo``, ``self``, a recipe's name, or a JSON file
-with a ``distillation`` section; ``cached`` or ``cached=RECIPE`` under a teacher that was asked ahead of time. IMAGES
-says what becomes of the images whose labels the study leaves out (see ``quality_sets.IMAGES``).
+``equal_time=ARM``, ``long`` or ``long=FACTOR``, ``assignment``, ``placebo``, ``misnamed``, ``self``, a recipe's name,
+or a JSON file with a ``distillation`` section; ``cached`` or ``cached=RECIPE`` under a teacher that was asked ahead of
+time; ``piloted`` or ``piloted=WHAT``, what a job's pilot decides on WHAT. IMAGES says what becomes of the images whose
+labels the study leaves out (see ``quality_sets.IMAGES``).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -23,6 +25,8 @@ REFERENCE = "balanced"
 """The recipe whose class weights, assignment, terms and time the controls have that name no other."""
 SHORT = {"equal_steps": "repeated:plain", "pseudo": "pseudo:plain"}
 """Names of their own for arms that few labels are judged by."""
+UNTAUGHT = {PLAIN, "long", "equal_time", "class_weights", "assignment", "piloted"}
+"""Of which a pilot has nothing to try."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,21 @@ class Arm:
         what, _, argument = what.partition("=")
         if what == "long" and argument and not float(argument) > 0:
             raise ValueError(f"{text}: as many times the epochs must be above 0")
+        if what == "piloted":
+            _refuse_unpiloted(text, images, argument)
         return cls(text, images if colon else "labelled", what, argument)
 
     def partner(self, what: str = PLAIN) -> str:
         """Return the name of the arm that has the same images, and *what*."""
         text = what if self.images == "labelled" else f"{self.images}:{what}"
         return next((short for short, long in SHORT.items() if long == text), text)
+
+
+def _refuse_unpiloted(text: str, images: str, argument: str) -> None:
+    if argument.partition("=")[0] in UNTAUGHT:
+        raise ValueError(f"{text}: a pilot tries what a teacher's terms buy: a recipe, FILE.json, cached, placebo, ..")
+    if images == "repeated":
+        raise ValueError(f"{text}: a copy of an image that is held apart would be learned from")
 
 
 @dataclass(frozen=True)
@@ -65,21 +78,25 @@ class Treatment:
     images: str
     spec: DistillationSpec | None = None
     teacher: str | None = None
-    """``teacher``; ``placebo``, the student's own start; or ``self``, the average of the student's own weights."""
+    """``teacher``; ``misnamed``, the same with its classes' names moved by one; ``placebo``, the student's own start;
+    or ``self``, the average of the student's own weights."""
     class_balance: float = 0.0
     terms: bool = True
     cached: bool = False
     """The teacher is asked ahead of time."""
+    piloted: bool = False
+    """A pilot decides whether it is done."""
 
     @property
     def extras(self) -> dict[str, object]:
         """What beyond epochs, images, spec and teacher decides the run; empty for plain ones and recipes."""
         given = {
             "class_balance": self.class_balance, "terms": self.terms, "placebo": self.teacher == "placebo",
-            "self": self.teacher == "self", "cached": self.cached,
+            "self": self.teacher == "self", "cached": self.cached, "misnamed": self.teacher == "misnamed",
+            "piloted": self.piloted,
         }  # fmt: skip
-        usual = {"class_balance": 0.0, "terms": True, "placebo": False, "self": False, "cached": False}
-        return {name: value for name, value in given.items() if value != usual[name]}
+        usual = {"class_balance": 0.0, "terms": True}
+        return {name: value for name, value in given.items() if value != usual.get(name, False)}
 
 
 def specification(recipe: str) -> DistillationSpec | None:
@@ -96,6 +113,10 @@ def treatment(arm: Arm, epochs: int, cost: Callable[[str], float]) -> Treatment:
 
     *cost* returns the seconds that another arm of the same seed took, by its name.
     """
+    if arm.what == "piloted":
+        what, _, argument = (arm.argument or REFERENCE).partition("=")
+        tried = dataclasses.replace(arm, what=what, argument=argument)
+        return dataclasses.replace(treatment(tried, epochs, cost), piloted=True)
     reference = specification(REFERENCE)
     assert reference is not None, "it is a recipe"
     if arm.what == "long":
@@ -106,6 +127,7 @@ def treatment(arm: Arm, epochs: int, cost: Callable[[str], float]) -> Treatment:
         "class_weights": Treatment(epochs, arm.images, class_balance=reference.class_balance),
         "assignment": Treatment(epochs, arm.images, reference, "teacher", terms=False),
         "placebo": Treatment(epochs, arm.images, reference, "placebo"),
+        "misnamed": Treatment(epochs, arm.images, reference, "misnamed"),
         "self": Treatment(epochs, arm.images, reference, "self"),
     }
     if arm.what in controls:

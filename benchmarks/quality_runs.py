@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from retort.constants import MAP, MAP50
+from retort.training.bootstrap import Matches
 from retort.training.config import TrainCallback
 
 
@@ -53,3 +56,15 @@ class Printer(TrainCallback):
 def key_of(*facts: Any) -> str:
     """Identify a run by all that decides it."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def write_matches(path: Path, found: Matches) -> None:
+    """Keep *found*."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **vars(found))
+
+
+def read_matches(path: Path) -> Matches:
+    """Read what ``write_matches`` has kept."""
+    with np.load(path) as kept:
+        return Matches(**{**kept, "num_images": int(kept["num_images"])})

@@ -69,6 +69,12 @@ class StudySet:
     """Images of each split."""
 
     @classmethod
+    def of(cls, name: str, path: Path, options: argparse.Namespace) -> StudySet:
+        """Lay a data set out as the options of a study say."""
+        folder = options.work / name / "data"
+        return cls.lay_out(name, path, folder, test_share=options.test_share, labels=options.labels)
+
+    @classmethod
     def lay_out(cls, name: str, path: Path, folder: Path, *, test_share: float, labels: float) -> StudySet:
         """Lay a data set out in *folder*, anew."""
         dataset = datasets.locate(str(path.resolve()), [Path("/")])

@@ -13,6 +13,7 @@ from typing import Any
 
 from provenance import provenance, write_json
 from quality_arms import Arm, Treatment, treatment
+from quality_pilot import piloted
 from quality_runs import Printer, key_of
 from quality_sets import LABELLED_BY_TEACHER, Boxes, StudySet
 from quality_teacher import FEW_LABELS, StudyTeacher, mixture
@@ -59,12 +60,17 @@ class Study:
     def run(self, arm: Arm, seed: int) -> Run:
         """Return the finished run of an arm, which is trained where none is known."""
         given = treatment(arm, self.epochs, lambda name: cost_of(self.run(Arm.read(name), seed)))
+        found = self.run_of(given, seed, f"{self.given.name} {arm.name} seed {seed}")
+        return {**found, "set": self.given.name, "recipe": arm.name, "seed": seed}
+
+    def run_of(self, given: Treatment, seed: int, name: str) -> Run:
+        """Return the finished run of a treatment, which is trained, and told of as *name*, where none is known."""
         key = key_of(*key_facts(self.facts(given, seed)))
         if key not in self.runs:
-            found = self._train(f"{self.given.name} {arm.name} seed {seed}", given, seed, key)
+            found = piloted(self, given, seed, key) if given.piloted else self._train(name, given, seed, key)
             self.runs[key] = found
             write_json(self.options.work / "runs" / f"{key}.json", found)
-        return {**self.runs[key], "set": self.given.name, "recipe": arm.name, "seed": seed}
+        return self.runs[key]
 
     def facts(self, given: Treatment, seed: int) -> dict[str, Any]:
         """Return all that decides a run."""
@@ -95,11 +101,11 @@ class Study:
 
     def _train(self, name: str, given: Treatment, seed: int, key: str) -> Run:
         printer = Printer(name)
-        plan = self._plan(given, seed, key)
+        plan = self.plan_of(given, seed, key)
         shutil.rmtree(plan.folder, ignore_errors=True)  # what an interrupted one has cost is not known
-        teacher = self._shown_teacher(given, plan)
+        teacher = self.shown_teacher(given, plan)
         began, spent = time.monotonic(), time.process_time()
-        fitted = fit(plan, printer, teacher=teacher, distillation=self._spec(given, plan))
+        fitted = fit(plan, printer, teacher=teacher, distillation=self.spec_of(given, plan))
         seconds, cpu = time.monotonic() - began, time.process_time() - spent
         assert fitted.last is not None, "it is kept on this machine"
         found = {
@@ -138,11 +144,13 @@ class Study:
         per_class = {name: round(ap["ap"], 5) for name, ap in found.per_class.items()}
         return {"map50": found.map50, "map50_95": found.map, "per_class": per_class, "split": split}
 
-    def _plan(self, given: Treatment, seed: int, key: str) -> TrainConfig:
+    def plan_of(self, given: Treatment, seed: int, key: str) -> TrainConfig:
+        """Return the plan of a treatment, trained in a folder by its *key*."""
         boxes = self._boxes(given.images) if self.given.rest else None
         data_yaml = self.given.data_yaml("labelled" if given.images == "unlabelled" else given.images, boxes)
         plan = self.plan(Role.STUDENT, self.options.student, given.epochs, data_yaml, key)
-        side = self.teacher.imgsz if given.teacher == "teacher" and self.teacher.imgsz != self.options.imgsz else None
+        real = given.teacher in {"teacher", "misnamed"}
+        side = self.teacher.imgsz if real and self.teacher.imgsz != self.options.imgsz else None
         teaching = TeacherConfig(ema=given.teacher == "self", imgsz=side)
         if given.images == "unlabelled" and given.spec is not None and given.terms:
             shown = UnlabelledConfig(self.given.rest_folder(), 1.0, self.given.digest)
@@ -167,7 +175,10 @@ class Study:
             folder=self.work / "trainings" / folder, device=self.device,
         )  # fmt: skip
 
-    def _shown_teacher(self, given: Treatment, plan: TrainConfig) -> Path | None:
+    def shown_teacher(self, given: Treatment, plan: TrainConfig) -> Path | None:
+        """Return the teacher's weights; none where there is no such file."""
+        if given.teacher == "misnamed":
+            return self.teacher.misnamed()
         if given.teacher != "placebo":
             return self.teacher.weights if given.teacher == "teacher" else None
         path = self.work / f"placebo-{plan.folder.name}.pt"
@@ -175,9 +186,9 @@ class Study:
             arms.write_placebo(plan, dict(enumerate(self.given.names)), self.teacher.weights, path)
         return path
 
-    def _spec(self, given: Treatment, plan: TrainConfig) -> DistillationSpec | None:
+    def spec_of(self, given: Treatment, plan: TrainConfig) -> DistillationSpec | None:
         """Return the spec; no other teacher is given labels to assign that the real one would not assign."""
-        if given.teacher == "teacher" or given.spec is None:
+        if given.teacher in {"teacher", "misnamed"} or given.spec is None:
             return given.spec
         names = dict(enumerate(self.given.names))
         if arms.assigns(plan, names, self.teacher.weights, given.spec):

@@ -11,6 +11,8 @@ from scipy import stats
 
 LEVEL = 0.95
 """Of every interval."""
+HARM = 0.003
+"""A run is harmed where it ends below plain by more."""
 Runs = dict[int, dict[str, Any]]
 """One arm's runs by seed."""
 
@@ -75,6 +77,7 @@ def beside_plain(mine: Runs, plain: Runs, *, teacher: dict[str, Any], epochs: in
         "gap_closed": gained / gap if told else None,
         "epochs_to_plain": reached,
         "epochs_to_plain_share": statistics.fmean(sure) / epochs if len(sure) == len(reached) else None,
+        "harm": sum(figure(mine[seed]) - figure(plain[seed]) < -HARM for seed in seeds),
         "worst_class": worst_class([mine[seed] for seed in seeds], [plain[seed] for seed in seeds]),
     }
 
@@ -125,6 +128,7 @@ def joined(values: Mapping[str, Sequence[float]]) -> dict[str, Any]:
         "sign_test_p": sign_test(list(means.values())),
         "sets_above": sum(mean > 0 for mean in means.values()),
         "pairs_above": sum(value > 0 for differences in values.values() for value in differences),
+        "harm": sum(value < -HARM for differences in values.values() for value in differences),
         "worst_set": [worst, means[worst]],
     }
 
@@ -176,12 +180,14 @@ def table(result: dict[str, Any]) -> str:
     for name, entry in result["sets"].items():
         teacher = entry["teacher"].get("final", entry["teacher"])
         lines += ["", f"{name}, judged on {entry['data'].get('judged_on', 'val')}; teacher {teacher['map50_95']:.4f}"]
-        lines.append(f"{'arm':22s} seeds  mAP50-95  best    minutes  minus plain")
+        lines.append(f"{'arm':22s} seeds  mAP50-95  best    minutes  harm  minus plain")
         for arm, found in entry["summary"].items():
             above = difference_text(
                 found.get("minus_plain"), found.get("minus_plain_interval"), found.get("minus_plain_p")
             )
-            means = f"{found['mean']:.4f}    {found['mean_best']:.4f}  {found['minutes']:7.1f}"
+            means = (
+                f"{found['mean']:.4f}    {found['mean_best']:.4f}  {found['minutes']:7.1f}  {found.get('harm', '-'):>4}"
+            )
             lines.append(f"{arm:22s} {found['num_seeds']:5d}  {means}  {above}")
     if len(result["sets"]) > 1:
         lines += ["", "over all sets"]
@@ -206,5 +212,6 @@ def over_text(found: Mapping[str, Any]) -> str:
         f"{found['sets_above']} of {found['num_sets']} sets and {found['pairs_above']} of {found['num_pairs']} pairs"
     )
     return (
-        f"{difference_text(found['mean'], found['interval'], found['p'])}; above in {signs}; worst {worst} {value:+.4f}"
+        f"{difference_text(found['mean'], found['interval'], found['p'])}; above in {signs}; "
+        f"worst {worst} {value:+.4f}; harm in {found['harm']}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -14,6 +15,7 @@ import quality
 import quality_records as records
 import quality_summary as summary
 import sets
+import torch
 from quality_arms import Arm, equal_epochs, ordered, treatment
 from quality_runs import key_of
 from quality_sets import StudySet, chosen, decided, named_path
@@ -187,11 +189,16 @@ def test_the_recipe_for_few_labels_marks_what_the_teacher_labelled(drawn: Path, 
     assert (mixture(20).share, mixture(20).burn_in, mixture(20).ramp) == (0.5, 2, 4)
 
 
+def teacher_of(given: StudySet, folder: Path) -> StudyTeacher:
+    """A network of random weights that knows the set's classes."""
+    names, weights = dict(enumerate(given.names)), folder / "t.pt"
+    models.publish(models.build("yolov8n", names=names, weights=None, seed=0), weights, names=names, imgsz=64)
+    return StudyTeacher(weights, 64, folder, given, "cpu")
+
+
 def test_the_teacher_is_asked_ahead_once_about_all_training_images(drawn: Path, tmp_path: Path) -> None:
     given = StudySet.lay_out("a", drawn, tmp_path / "a", test_share=0.2, labels=0.25)
-    names, weights = dict(enumerate(given.names)), tmp_path / "t.pt"
-    models.publish(models.build("yolov8n", names=names, weights=None, seed=0), weights, names=names, imgsz=64)
-    teacher = StudyTeacher(weights, 64, tmp_path, given, "cpu")
+    teacher = teacher_of(given, tmp_path)
     path = teacher.cache(("flip",))
     found = TeacherCache.load(path)
     assert (len(found.images), found.origin.imgsz, found.origin.views) == (given.counts["train"], 64, ("flip",))
@@ -325,6 +332,75 @@ def test_what_decides_a_run_changes_its_key(drawn: Path, tmp_path: Path) -> None
     assert random == keys()
     loose = keys("--least", "0.4")
     assert [one != other for one, other in zip(random, loose, strict=True)] == [False] * 20 + [True] * 2
+
+
+# The pilot
+
+
+@pytest.mark.parametrize(
+    ("text", "tried"),
+    [("piloted", "balanced"), ("piloted=cached=native", "cached=native"), ("piloted=placebo", "placebo")],
+)
+def test_a_piloted_arm_is_the_arm_that_it_tries_but_for_the_pilot(text: str, tried: str) -> None:
+    found = treatment(Arm.read(text), 12, no_cost)
+    assert found.piloted
+    assert found == dataclasses.replace(treatment(Arm.read(tried), 12, no_cost), piloted=True)
+    few = treatment(Arm.read(f"few_labels:{text}"), 12, no_cost)
+    assert few == dataclasses.replace(found, images="few_labels")
+
+
+@pytest.mark.parametrize("text", ["piloted=plain", "piloted=long=2", "piloted=piloted", "repeated:piloted"])
+def test_a_pilot_of_what_no_teacher_does_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"a pilot tries|held apart"):
+        Arm.read(text)
+
+
+def test_harm_is_counted_by_seed_and_over_sets() -> None:
+    plain = [run_of(seed, 0.4) for seed in range(4)]
+    lost = [run_of(seed, 0.4 + value, recipe="balanced") for seed, value in enumerate((0.01, -0.0029, -0.0031, -0.1))]
+    found = summary.summary([*plain, *lost], teacher={"map50_95": 0.6}, epochs=2)
+    assert found["balanced"]["harm"] == 2
+    assert "harm" not in found["plain"]
+    both = {name: {"summary": found, "teacher": {"map50_95": 0.6}, "data": {}} for name in "ab"}
+    over = summary.over_sets(dict.fromkeys("ab", found))
+    assert over["balanced"]["minus_plain"]["harm"] == 4
+    told = summary.table({"sets": both, "over_sets": over}).splitlines()
+    assert told[4].split()[:6] == ["balanced", "4", "0.3760", "0.3760", "1.0", "2"]
+    assert told[-1].endswith("harm in 4")
+
+
+def test_a_misnamed_teacher_is_the_teacher_with_other_names(drawn: Path, tmp_path: Path) -> None:
+    teacher = teacher_of(StudySet.lay_out("a", drawn, tmp_path / "a", test_share=0, labels=1), tmp_path)
+    moved, own = models.load(teacher.misnamed()), models.load(teacher.weights)
+    assert list(moved.names.values()) == [*list(own.names.values())[1:], own.names[0]]
+    assert all(torch.equal(a, b) for a, b in zip(moved.parameters(), own.parameters(), strict=True))
+
+
+@pytest.mark.train
+def test_what_a_pilot_stops_is_plain_s_run_and_the_pilot_s_time(tmp_path: Path) -> None:
+    drawn = sets.write(tmp_path / "shapes", sets.shapes(), {"train": 104, "val": 2}).parent
+    given = StudySet.lay_out("shapes", drawn, tmp_path / "work" / "shapes" / "data", test_share=0, labels=1)
+    weights = teacher_of(given, tmp_path).weights
+    settings = f"--epochs 20 --imgsz 64 --batch 32 --close-mosaic 0 --teacher {weights} --work {tmp_path / 'work'}"
+    study = Study(given, quality.parse(settings.split()), {})
+    facts = study.facts(treatment(Arm.read("plain"), 20, no_cost), 0)
+    cost = {"seconds": 50.0, "processor_seconds": 40.0, "quiet_seconds": 30.0}
+    plain = {**run_of(0, 0.4), "cost": cost, "key": key_of(*key_facts(facts)), "facts": facts, "device": "cpu"}
+    study.runs[plain["key"]] = plain
+    found = study.run(Arm.read("piloted"), 0)
+    figures = found["pilot"]["figures"]
+    assert (figures["decision"], figures["epochs"]) == ("stopped", 2)
+    assert [one["arm"] for one in figures["arms"]] == ["plain", "recipe", "lowered"]
+    assert figures["num_train"] + figures["num_held_apart"] == 104
+    assert (found["final"], found["chosen"], found["recipe"]) == (plain["final"], plain["key"], "piloted")
+    assert found["seconds"] == pytest.approx(60.0 + sum(one["training_s"] for one in figures["arms"]), abs=0.1)
+    assert cost_of(found) == pytest.approx(30.0 + found["pilot"]["cost"]["quiet_seconds"])
+    assert renewed(found)["key"] == found["key"] != plain["key"]
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "shapes" / "pilots").iterdir()}
+    assert len(kept) == 1 + 2 * 3
+    again = Study(given, quality.parse(settings.split()), {plain["key"]: plain}).run(Arm.read("piloted"), 0)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "shapes" / "pilots").iterdir()} == kept
+    assert again == found
 
 
 # Records

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from retort.report.verdict import NOTHING, Noise, image_interval, points
+from retort.spec import DistillationSpec
 from retort.spec.pilot import PilotArm, PilotArmName, PilotDecision, PilotFigures
 from retort.spec.verdict import VerdictInterval
 
@@ -16,6 +17,8 @@ HELD_APART = 0.2
 """Part of the labelled training images that is measured on."""
 FEWEST_HELD_APART = 20
 """With fewer no difference could be told from chance."""
+LOWERED = 0.5
+"""Part of its weights that a lowered distillation keeps."""
 
 
 def pilot_epochs(epochs: int) -> int:
@@ -73,4 +76,21 @@ def _bounds(interval: VerdictInterval | None) -> str:
 
 def skipped(why: str) -> PilotFigures:
     """Return the figures of a pilot that was not made."""
-    return PilotFigures(decision="skipped", sentence=f"There was no pilot: {why}. The recipe is taught as specified.")
+    return PilotFigures(decision="skipped", sentence=f"There was no pilot: {why}. So nothing is distilled.")
+
+
+def followed(decision: PilotDecision, distillation: DistillationSpec) -> DistillationSpec | None:
+    """Return what is taught after *decision*; None for nothing, where no gain was shown or could be."""
+    makers = {"go": as_specified, "lowered": lowered}
+    return makers[decision](distillation) if decision in makers else None
+
+
+def as_specified(distillation: DistillationSpec) -> DistillationSpec:
+    """Return *distillation* without the pilot, which no training depends on."""
+    return distillation.model_copy(update={"pilot": False})
+
+
+def lowered(distillation: DistillationSpec) -> DistillationSpec:
+    """Return *distillation* with half of each weight, and labels assigned by the student."""
+    losses = tuple(loss.model_copy(update={"weight": LOWERED * loss.weight}) for loss in distillation.losses)
+    return as_specified(distillation).model_copy(update={"losses": losses, "assignment": "student"})

@@ -142,7 +142,7 @@ def against_control(result: JobResult, noise: Noise) -> tuple[float | None, Verd
     elif result.roles.control is not None:
         difference = result.roles.student.map - result.roles.control.map
         interval = image_interval(difference, noise)
-    if result.pilot is not None and result.pilot.decision == "stopped":
+    if result.pilot is not None and result.pilot.stops:
         interval = None  # the difference of a network to itself
     return difference, interval
 
@@ -201,7 +201,7 @@ def _against_control(
             f"The student reaches {_percent(roles.student.map)} mAP50-95. "
             f"{why[0].upper()}{why[1:]}, so what the distillation bought is unknown."
         )
-    if result.pilot is not None and result.pilot.decision == "stopped":
+    if result.pilot is not None and result.pilot.stops:
         return "none", f"Nothing was distilled: the student is its undistilled control. {result.pilot.sentence}"
     if max(roles.student.map, roles.control.map) < NOTHING:
         return "none", (
@@ -342,7 +342,7 @@ def _on_training(result: JobResult) -> list[str]:
 def _on_pilot(result: JobResult) -> list[str]:
     """Tell of a pilot that has changed the distillation, or was to be made and was not."""
     told = result.pilot
-    if told is None or told.decision == "go" or (told.decision == "stopped" and result.roles.control is not None):
+    if told is None or told.decision == "go" or (told.stops and result.roles.control is not None):
         return []
     return [told.sentence]
 

@@ -49,7 +49,7 @@ class PilotFigures(StoredModel):
 
     decision: PilotDecision
     """``go``: the recipe is taught as specified; ``lowered``: less of it; ``stopped``: nothing is distilled, so that
-    the student is the control; ``skipped``: there was no pilot, and the recipe is taught as specified."""
+    the student is the control; ``skipped``: no pilot could be made, and nothing is distilled either."""
     sentence: str
     """The same in words, with its reason."""
     epochs: int = 0
@@ -60,3 +60,8 @@ class PilotFigures(StoredModel):
     """Labelled training images that it was measured on."""
     arms: tuple[PilotArm, ...] = ()
     """Its trainings, in their order."""
+
+    @property
+    def stops(self) -> bool:
+        """Return True where nothing is distilled, so that the student is the control."""
+        return self.decision in {"stopped", "skipped"}

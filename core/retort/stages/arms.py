@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 after = "repeat"
 extra = True
 
-STOPPED = "the pilot has stopped the distillation, so that there is nothing to compare it with"
+STOPPED = "nothing is distilled, by the pilot, so that there is nothing to compare it with"
 EARLY = "the job was finished early, before this arm was trained"
 NO_PACE = "no control was trained, whose pace says for how many epochs there is time"
 NO_LABELS = "no image was labelled by the teacher, so that it would be the control again"

@@ -52,7 +52,7 @@ def run(context: Context) -> TrainedNetwork | DroppedControl:
 
 def _same(context: Context, student: TrainedNetwork) -> TrainedNetwork:
     """Return the student as its own control, which its training was to the bit, once more as a file."""
-    context.journal.log("the pilot has stopped the distillation: the student is its own control, trained once")
+    context.journal.log("nothing is distilled, by the pilot: the student is its own control, trained once")
     name = f"{Role.CONTROL}.pt"
     files.atomic_write(context.artifact(name), (context.workdir / student.weights).read_bytes())
     if context.keeps_last:

@@ -14,6 +14,7 @@ from retort.pipeline.context import Context
 from retort.pipeline.extras import for_leaves
 from retort.pipeline.further import FitArguments
 from retort.pipeline.train import fit, network
+from retort.report import pilot as rule
 from retort.report.foretold import foretell
 from retort.report.sample_epochs import publish_epochs
 from retort.spec import DistillationSpec, JobSpec
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from retort.training.config import MixtureConfig, TeacherConfig, TrainConfig
 
 after = "pilot"
-
-LOWERED = 0.5
-"""Part of its weights that a distillation keeps which a pilot has lowered."""
 
 
 def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job distils
@@ -68,23 +66,9 @@ def taught_arguments(context: Context, plan: TrainConfig) -> FitArguments:
 
 
 def decided_distillation(context: Context) -> DistillationSpec | None:
-    """Return the distillation of all students; None where the pilot has stopped it."""
-    piloted, given = context.found("pilot", Piloted), context.spec.distillation
-    decision = "go" if piloted is None else piloted.figures.decision
-    if decision == "stopped":
-        return None
-    return lowered(given) if decision == "lowered" else as_specified(given)
-
-
-def as_specified(distillation: DistillationSpec) -> DistillationSpec:
-    """Return *distillation* without the pilot, which no training depends on."""
-    return distillation.model_copy(update={"pilot": False})
-
-
-def lowered(distillation: DistillationSpec) -> DistillationSpec:
-    """Return *distillation* with half of each weight, and labels assigned by the student."""
-    losses = tuple(loss.model_copy(update={"weight": LOWERED * loss.weight}) for loss in distillation.losses)
-    return as_specified(distillation).model_copy(update={"losses": losses, "assignment": "student"})
+    """Return the distillation of all students; None where the pilot allows none."""
+    piloted = context.found("pilot", Piloted)
+    return rule.followed("go" if piloted is None else piloted.figures.decision, context.spec.distillation)
 
 
 def teacher_config(context: Context) -> TeacherConfig:

@@ -110,7 +110,7 @@ def _arms(context: Context, curves: Curves) -> tuple[ArmFigures, ...]:
 
 def _worth(context: Context, result: JobResult, curves: Curves) -> WorthCheck | None:
     found, student = context.needed("evaluate", Evaluated), context.needed("distill", TrainedNetwork)
-    stopped = result.pilot is not None and result.pilot.decision == "stopped"
+    stopped = result.pilot is not None and result.pilot.stops
     if context.spec.teacher.ensemble or stopped:
         return None
     return check(

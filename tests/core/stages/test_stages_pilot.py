@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from results import result
 from retort.cli.render.results import pilot_parts
+from retort.constants import Role
 from retort.data.held_apart import choose, hold_apart
 from retort.data.inputs import DatasetInfo, Inputs
 from retort.documents import parse_document
@@ -19,12 +20,15 @@ from retort.pipeline.context import Context
 from retort.protocol.journal import Journal
 from retort.protocol.workdir import Heartbeat
 from retort.report import pilot as rule
+from retort.report.pilot import lowered
+from retort.report.pilot_trainings import ShortTrainings, plan_short, ramped, shorter
 from retort.report.verdict import Noise, verdict
 from retort.spec import JobSpec, digest, parse_spec
 from retort.spec.pilot import PilotArm, PilotArmName, PilotDecision, PilotFigures
 from retort.spec.verdict import Resampled
 from retort.stages import arms, control, pilot, repeat
-from retort.stages.distill import decided_distillation, lowered
+from retort.stages.distill import decided_distillation
+from retort.training.config import MixtureConfig, TrainConfig
 from rich.console import Console
 
 DOCUMENT: dict[str, Any] = {
@@ -123,10 +127,30 @@ def test_only_labelled_images_are_held_apart_and_every_image_stays_once(tmp_path
 
 def test_a_short_training_has_the_whole_schedule_and_no_other_end():
     long = spec(training={"epochs": 100, "patience": 5, "close_mosaic": 10, "warmup_epochs": 3}).training
-    short = pilot.shorter(long, rule.pilot_epochs(100))
+    short = shorter(long, rule.pilot_epochs(100))
     assert (short.epochs, short.close_mosaic, short.patience, short.time) == (10, 1, 0, None)
     assert short.warmup_epochs == pytest.approx(0.3)
-    assert pilot.ramped(spec().distillation, 0.1).schedule.warmup_epochs == pytest.approx(0.1)
+    assert ramped(spec().distillation, 0.1).schedule.warmup_epochs == pytest.approx(0.1)
+
+
+def test_a_short_training_mixes_its_images_by_the_same_schedule(tmp_path: Path):
+    for part in ("images/train", "labels/train"):
+        (tmp_path / part).mkdir(parents=True)
+    for number in range(100):
+        (tmp_path / f"images/train/{number}.png").touch()
+    (tmp_path / "data.yaml").write_text("names: {0: red}\n")
+    (tmp_path / "held").mkdir()
+    training = spec(training={"epochs": 100}).training
+    plan = TrainConfig(
+        role=Role.CONTROL, model="yolov8n", weights=None, data_yaml=tmp_path / "data.yaml", epochs=100,
+        training=training, folder=tmp_path, device="cpu", mixture=MixtureConfig(share=0.5, burn_in=10, ramp=20),
+    )  # fmt: skip
+    short = plan_short(plan, spec().distillation, [str(number) for number in range(100)], tmp_path / "held")
+    assert isinstance(short, ShortTrainings)
+    assert short.plain.mixture == MixtureConfig(share=0.5, burn_in=1, ramp=2)
+    assert (short.plain.epochs, short.plain.training.epochs, short.held.num_held_apart) == (10, 10, 20)
+    assert short.taught("plain") is None
+    assert short.taught("lowered") == ramped(lowered(spec().distillation), 0.1)
 
 
 def figures(decision: PilotDecision) -> PilotFigures:
@@ -165,8 +189,8 @@ def test_what_is_decided_is_what_all_students_are_taught(tmp_path: Path, journal
         for decision in ("go", "lowered", "stopped", "skipped")
     }
     without = spec(distillation={}).distillation
-    assert found["go"] == found["skipped"] == without
-    assert found["stopped"] is None
+    assert found["go"] == without
+    assert found["stopped"] is found["skipped"] is None
     assert found["lowered"] == lowered(given)
     assert [loss.weight for loss in lowered(given).losses] == [loss.weight / 2 for loss in given.losses]
     assert (lowered(given).assignment, lowered(given).pilot) == ("student", False)
@@ -181,11 +205,14 @@ def trained() -> TrainedNetwork:
     )  # fmt: skip
 
 
-def test_a_student_that_was_not_taught_is_its_control_and_has_no_other_arms(tmp_path: Path, journal: Journal):
+@pytest.mark.parametrize("decision", ["stopped", "skipped"])
+def test_a_student_that_was_not_taught_is_its_control_and_has_no_other_arms(
+    decision: PilotDecision, tmp_path: Path, journal: Journal
+):
     student = trained()
     (tmp_path / "artifacts").mkdir()
     (tmp_path / student.weights).write_bytes(b"student")
-    answers: dict[str, object] = {"distill": student, "pilot": Piloted(figures=figures("stopped"))}
+    answers: dict[str, object] = {"distill": student, "pilot": Piloted(figures=figures(decision))}
     wanted = spec(arms=["equal_time", "placebo"])
     told = control.run(context(tmp_path, journal, answers, wanted, "control"))
     assert isinstance(told, TrainedNetwork)
@@ -212,15 +239,18 @@ def test_a_job_of_few_epochs_or_images_has_no_pilot_and_says_why(tmp_path: Path,
     assert few.sentence in (tmp_path / "journal.jsonl").read_text()
 
 
-def test_the_verdict_on_a_distillation_that_was_stopped_is_of_no_difference():
+@pytest.mark.parametrize("decision", ["stopped", "skipped"])
+def test_the_verdict_on_a_distillation_that_was_stopped_is_of_no_difference(decision: PilotDecision):
     images = Resampled(low=0.0, high=0.0, level=0.95, num_images=500, num_resamples=500)
-    same = result(student=0.4, control=0.4).model_copy(update={"pilot": figures("stopped")})
+    same = result(student=0.4, control=0.4).model_copy(update={"pilot": figures(decision)})
     found = verdict(same, Noise(resampled=images))
     assert (found.kind, found.difference, found.interval) == ("none", 0.0, None)
-    assert found.sentence == "Nothing was distilled: the student is its undistilled control. The pilot says stopped."
+    assert (
+        found.sentence == f"Nothing was distilled: the student is its undistilled control. The pilot says {decision}."
+    )
 
 
-@pytest.mark.parametrize(("decision", "told"), [("go", False), ("lowered", True), ("skipped", True)])
+@pytest.mark.parametrize(("decision", "told"), [("go", False), ("lowered", True), ("skipped", False)])
 def test_a_pilot_that_changed_something_is_a_caveat(decision: PilotDecision, told: bool):
     images = Resampled(low=0.0, high=0.1, level=0.95, num_images=500, num_resamples=500)
     found = verdict(result().model_copy(update={"pilot": figures(decision)}), Noise(resampled=images))
