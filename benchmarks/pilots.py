@@ -52,15 +52,17 @@ def known(study: Study, given: Treatment, seed: int) -> Run | None:
 
 
 def counted(found: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return decisions, harm with and without the pilot, and minutes."""
+    """Return decisions, harm with and without the pilot, minutes, and what a difference would have had to exceed."""
     found = list(found)
     above = {name: [one["minus_plain"][name] for one in found] for name in ("with", "without")}
     measured = {name: [value for value in values if value is not None] for name, values in above.items()}
-    largest = [max(arm["difference"] for arm in one["figures"]["arms"][1:]) for one in found if one["figures"]["arms"]]
+    taught = [arm for one in found for arm in one["figures"]["arms"][1:]]
+    needed = [arm["difference"] - arm["interval"]["low"] for arm in taught if "interval" in arm]
     return {
         "pilots": len(found),
         "decisions": dict(Counter(one["figures"]["decision"] for one in found)),
-        "largest_difference": max(largest, default=None),
+        "largest_difference": max((arm["difference"] for arm in taught), default=None),
+        "needed_difference": [min(needed), max(needed)] if needed else None,
         "processor_minutes": statistics.fmean(one["cost"]["processor_seconds"] for one in found) / 60,
         **{
             f"harm_{name}": {"runs": len(values), "below": sum(value < -HARM for value in values)}

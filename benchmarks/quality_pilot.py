@@ -29,7 +29,9 @@ def piloted(study: Study, given: Treatment, seed: int, key: str) -> Run:
     """Return the run that the pilot chooses: that of the arm, of less of it, or plain's; with the pilot's own cost."""
     pilot = decision(study, given, seed, key)
     found = study.run_of(chosen(given, pilot), seed, f"{study.given.name} {pilot['figures']['decision']} seed {seed}")
-    cost = {name: round(value + pilot["cost"][name], 2) for name, value in found["cost"].items()}
+    cost = {name: round(found["cost"][name] + spent, 2) for name, spent in pilot["cost"].items()}
+    if given.cached:
+        cost["asking_seconds"] = study.teacher.asking_cost(study.options.views)
     return {
         **found, "pilot": pilot, "chosen": found["key"], "key": key, "facts": study.facts(given, seed), "cost": cost,
         "seconds": round(found["seconds"] + pilot["cost"]["seconds"], 1), "commit": provenance()["commit"],
