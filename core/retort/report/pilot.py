@@ -80,7 +80,10 @@ def skipped(why: str) -> PilotFigures:
 
 
 def followed(decision: PilotDecision, distillation: DistillationSpec) -> DistillationSpec | None:
-    """Return what is taught after *decision*; None for nothing, where no gain was shown or could be."""
+    """Return the distillation after *decision*.
+
+    None where no gain was shown, or could be.
+    """
     makers = {"go": as_specified, "lowered": lowered}
     return makers[decision](distillation) if decision in makers else None
 

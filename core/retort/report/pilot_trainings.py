@@ -34,7 +34,7 @@ class ShortTrainings:
     distillation: DistillationSpec
 
     def taught(self, name: PilotArmName) -> DistillationSpec | None:
-        """Return what the arm *name* is taught; None for plain."""
+        """Return the distillation of the arm *name*; None for plain."""
         makers = {"recipe": rule.as_specified, "lowered": rule.lowered}
         if name not in makers:
             return None
@@ -56,7 +56,9 @@ class ShortTraining:
 def plan_short(
     plan: TrainConfig, distillation: DistillationSpec, labelled: Iterable[str], folder: Path
 ) -> ShortTrainings | PilotFigures:
-    """Return the plan of the short trainings; the figures of a pilot that is skipped where they would show nothing.
+    """Return the plan of the short trainings.
+
+    It is the figures of a pilot that is skipped where they would show nothing.
 
     *plan* is that of the student without a teacher. The data are laid out in the empty *folder*; only images whose stem
     is among *labelled* are held apart.
