@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from core.training.pictures import Notebook
 from core.training.test_training_distillation import student_of
-from core.training.test_training_unlabelled import TRAINING, Recording, more
+from core.training.test_training_unlabelled import more, plan, record
 from retort.constants import Role
 from retort.errors import DataError
 from retort.files import sha256_of
@@ -25,7 +24,7 @@ from retort.training.distillation.cached_teacher import CachedNetwork, CachedTea
 from retort.training.distillation.distiller import make_distiller, run_teachers
 from retort.training.teaching_ahead import load_ahead_teacher, origin_of, views_of
 
-__all__ = ["more"]
+__all__ = ["more", "plan"]
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +45,6 @@ def ask(teacher: Path, images: list[Path], target: Path) -> Path:
 def cache(teacher: Path, data_yaml: Path, more: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = [*sorted((data_yaml.parent / "images/train").iterdir()), *sorted(more.iterdir())]
     return ask(teacher, images, tmp_path_factory.mktemp("cache") / "cache.npz")
-
-
-@pytest.fixture(scope="module")
-def plan(data_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
-    return TrainConfig(
-        role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=2, training=TRAINING,
-        folder=tmp_path_factory.mktemp("runs"), device="cpu",
-    )  # fmt: skip
 
 
 def distiller(student: str = "yolov8n", **spec: Any) -> Any:
@@ -103,17 +94,6 @@ def test_a_cached_teacher_says_nothing_of_images_that_it_was_not_asked_about(bat
         distiller().teacher(batch["img"])
 
 
-def train(plan: TrainConfig, name: str, teacher: Path | None, teaching: TeacherConfig) -> tuple[Recording, Notebook]:
-    notebook = Notebook()
-    spec = DistillationSpec() if teacher is not None else None
-    made = Recording(
-        replace(plan, folder=plan.folder / name, teaching=teaching), notebook, teacher=teacher, distillation=spec
-    )
-    made.train()
-    made.close()
-    return made, notebook
-
-
 @pytest.mark.train
 def test_a_student_is_taught_ahead_of_time_beside_the_same_control(
     plan: TrainConfig, teacher: Path, cache: Path, more: Path, monkeypatch: pytest.MonkeyPatch
@@ -122,9 +102,9 @@ def test_a_student_is_taught_ahead_of_time_beside_the_same_control(
     loaded: list[Path] = []
     plain = models.load
     monkeypatch.setattr(models, "load", lambda path, *rest: (loaded.append(Path(path)), plain(path, *rest))[1])
-    student, notebook = train(plan, "student", teacher, teaching)
+    student, notebook = record(plan, "student", teacher, teaching)
     assert loaded.count(teacher) == 1  # to be measured before the first epoch
-    control, _ = train(replace(plan, role=Role.CONTROL), "control", None, TeacherConfig())
+    control, _ = record(replace(plan, role=Role.CONTROL), "control", None, TeacherConfig())
     assert len(student.shown) == len(control.shown) == 4
     for ours, theirs in zip(student.shown, control.shown, strict=True):
         for name in ("img", "bboxes", "cls", "batch_idx"):
