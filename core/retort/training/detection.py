@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 
-from retort.foreign import is_out_of_memory
 from retort.training import teachers
 from retort.training.environment import num_cores
+from retort.training.halving import HalvedBatches
 from retort.training.inference import CPU, IOU, Network, halve, letterboxed, load_folded, network_output
 from retort.training.teachers.base import BoxNetwork, box_output
 from retort.training.ultralytics_api import nms, ops, select_device
@@ -66,9 +65,7 @@ class Detector:
     ) -> None:
         self._run: Network | None = run
         self._imgsz, self._conf, self._device, self._dtype = imgsz, conf, device, dtype
-        self.most = most
-        """Images at a time."""
-        self._log = log
+        self.batches = HalvedBatches(most, device, log, what="images")
         self._threads = ThreadPoolExecutor(min(_MOST_THREADS, num_cores()), thread_name_prefix="open-images")
 
     def __enter__(self) -> Self:
@@ -92,11 +89,11 @@ class Detector:
             while len(found) < len(images):
                 self._open_more(rest, waiting)
                 batch = []
-                for _ in range(min(self.most, len(waiting))):
+                for _ in range(min(self.batches.most, len(waiting))):
                     if on_image is not None:
                         on_image()
                     batch.append(waiting.popleft().result())
-                found += self._detect(batch)
+                found += self.batches(batch, self._boxes)
         finally:
             for future in waiting:
                 future.cancel()
@@ -106,26 +103,11 @@ class Detector:
         """Let go of the network, the threads and the memory."""
         self._threads.shutdown(cancel_futures=True)
         self._run = None
-        self._free()
+        self.batches.free()
 
     def _open_more(self, rest: Iterator[Path], waiting: deque[Future[Opened]]) -> None:
-        while len(waiting) < max(_AHEAD * self.most, _MOST_THREADS) and (image := next(rest, None)) is not None:
+        while len(waiting) < max(_AHEAD * self.batches.most, _MOST_THREADS) and (image := next(rest, None)) is not None:
             waiting.append(self._threads.submit(letterboxed, image, self._imgsz))
-
-    def _detect(self, batch: Sequence[Opened]) -> list[list[Detection]]:
-        found: list[list[Detection]] = []
-        while len(found) < len(batch):
-            part = batch[len(found) : len(found) + self.most]
-            try:
-                found += self._boxes(part)
-                continue
-            except (RuntimeError, MemoryError) as error:
-                if len(part) == 1 or not is_out_of_memory(error):
-                    raise
-            self._free()  # not before the error is gone, which holds what was in the memory
-            self.most = -(-len(part) // 2)
-            self._log(f"{len(part)} images at a time do not fit into the memory: going on with {self.most}")
-        return found
 
     @torch.inference_mode()
     def _boxes(self, batch: Sequence[Opened]) -> list[list[Detection]]:
@@ -138,11 +120,6 @@ class Detector:
             boxes[:, :4] = ops.scale_boxes((self._imgsz, self._imgsz), boxes[:, :4], shape)
         rows = iter(torch.cat(kept).cpu().tolist())
         return [[_detection(next(rows)) for _ in boxes] for boxes in kept]
-
-    def _free(self) -> None:
-        if self._device.type == "cuda":
-            gc.collect()
-            torch.cuda.empty_cache()
 
 
 def _detection(row: Sequence[float]) -> Detection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,12 +13,12 @@ import numpy as np
 import torch
 
 from retort import images as reader
-from retort.foreign import is_out_of_memory
 from retort.training import box_fusion, teachers
 from retort.training.data.teacher_cache import MOST_BOXES, CachedBoxes, CacheOrigin
 from retort.training.detection import BATCH
 from retort.training.distillation.boxes import TeacherBoxes
 from retort.training.environment import num_cores
+from retort.training.halving import HalvedBatches
 from retort.training.inference import IOU, halve, load_folded, network_output
 from retort.training.teachers.base import BoxNetwork, box_output
 from retort.training.ultralytics_api import LetterBox, nms, ops, select_device, version
@@ -127,8 +126,9 @@ class AheadTeacher:
     def __init__(
         self, teacher: BoxTeacher, views: Sequence[View], device: torch.device, log: Callable[[str], None]
     ) -> None:
-        self._teacher, self._views, self._device, self._log = teacher, views, device, log
-        self.most = BATCH if device.type == "cuda" else 1  # on a CPU, sums would differ with the number
+        self._teacher, self._views, self._device = teacher, views, device
+        most = BATCH if device.type == "cuda" else 1  # on a CPU, sums would differ with the number
+        self.batches = HalvedBatches(most, device, log, what="views")
         self._threads = ThreadPoolExecutor(min(_MOST_THREADS, num_cores()), thread_name_prefix="open-images")
 
     def __enter__(self) -> Self:
@@ -147,7 +147,7 @@ class AheadTeacher:
         rest, waiting = iter(images), deque[Future[Opened]]()
         try:
             while True:
-                together = max(1, self.most // len(self._views))
+                together = max(1, self.batches.most // len(self._views))
                 while len(waiting) < 2 * together and (image := next(rest, None)) is not None:
                     waiting.append(self._threads.submit(_open, image, self._views))
                 if not waiting:
@@ -168,34 +168,15 @@ class AheadTeacher:
             keys = [(i, v) for i in range(len(group)) for v, view in enumerate(self._views) if view.imgsz == size]
             for start in range(0, len(keys), BATCH):
                 part = keys[start : start + BATCH]
-                found |= zip(part, self._ask([group[i][0][v] for i, v in part]), strict=True)
+                found |= zip(part, self.batches([group[i][0][v] for i, v in part], self._ask), strict=True)
         for index, (_, shape) in enumerate(group):
             yield _joined([found[index, v] for v in range(len(self._views))], self._views, shape)
 
     def _ask(self, pixels: Sequence[Tensor]) -> list[tuple[Array, Array]]:
         """Return corners in pixels of the view, and probabilities, for each view."""
-        answers: list[tuple[Array, Array]] = []
-        while len(answers) < len(pixels):
-            part = pixels[len(answers) : len(answers) + self.most]
-            try:
-                said = self._teacher(torch.stack(list(part)).to(self._device).float() / 255)
-                owners, corners, classes = (
-                    one.cpu().numpy() for one in (said.image, said.corners, said.probabilities.float())
-                )
-                answers += [(corners[owners == n], classes[owners == n]) for n in range(len(part))]
-                continue
-            except (RuntimeError, MemoryError) as error:
-                if len(part) == 1 or not is_out_of_memory(error):
-                    raise
-            self._free()  # not before the error is gone, which holds what was in the memory
-            self.most = -(-len(part) // 2)
-            self._log(f"{len(part)} views at a time do not fit into the memory: going on with {self.most}")
-        return answers
-
-    def _free(self) -> None:
-        if self._device.type == "cuda":
-            gc.collect()
-            torch.cuda.empty_cache()
+        said = self._teacher(torch.stack(list(pixels)).to(self._device).float() / 255)
+        owners, corners, classes = (one.cpu().numpy() for one in (said.image, said.corners, said.probabilities.float()))
+        return [(corners[owners == n], classes[owners == n]) for n in range(len(pixels))]
 
 
 def load_ahead_teacher(

@@ -91,7 +91,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_loses_no_image(weights: Path, f
     network, said = Counted(weights, fits=2), []
     with Detector(network, imgsz=SIDE, conf=0.1, most=8, log=said.append) as detector:
         found = detector(files)
-        assert detector.most == 2
+        assert detector.batches.most == 2
     assert network.calls == [8, 4, 2, 2, 2, 2, 2]
     assert said == [
         "8 images at a time do not fit into the memory: going on with 4",

@@ -88,7 +88,7 @@ def test_views_that_do_not_fit_into_the_memory_are_asked_in_halves(tmp_path: Pat
             return super().__call__(images)
 
     with AheadTeacher(Small(), views_of(("flip",), 64), torch.device("cpu"), told.append) as ahead:
-        ahead.most = 8
+        ahead.batches.most = 8
         found = list(ahead(files, lambda: None))
     assert [len(one.corners) for one in found] == [1] * 5
     assert told == [
