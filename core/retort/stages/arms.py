@@ -159,14 +159,16 @@ def _placebo(context: Context, plan: TrainConfig) -> FitArguments:
 def _self(context: Context, plan: TrainConfig) -> FitArguments:
     """Put the average of the student's weights in the place of all teachers.
 
-    It counts as knowing the classes that they know.
+    It counts as knowing the classes that they know, and has the terms that they can teach: those of boxes alone, where
+    they were asked ahead of time.
     """
     from retort.training import arms
 
     config, first = teacher_config(context), train.weights(context)
     known = arms.known_classes([first, *(one.weights for one in config.further)])
-    teaching = dataclasses.replace(config, weight=1.0, imgsz=None, further=(), ema=True, ema_classes=known)
-    distillation = arms.terms_under(first, _assigned_alike(context))
+    teaching = dataclasses.replace(config, weight=1.0, imgsz=None, further=(), cache=None, ema=True, ema_classes=known)
+    boxes = config.cache is not None or arms.gives_boxes(first)
+    distillation = arms.terms_under(_assigned_alike(context), boxes=boxes)
     return FitArguments(dataclasses.replace(plan, teaching=teaching), None, distillation)
 
 
@@ -235,9 +237,11 @@ def _longer(context: Context) -> int | None:
 
 
 def _teacher_assigns(context: Context) -> bool:
-    """Return True if the student's labels are assigned by its teacher."""
+    """Return True if the student's labels are assigned by its teacher, which one asked ahead of time cannot do."""
     from retort.training import arms
 
+    if context.spec.teacher.cache:
+        return False
     names = dict(enumerate(context.inputs.dataset.names))
     plan = train_config(context, Role.CONTROL)
     return arms.assigns(plan, names, train.weights(context), _distillation(context))

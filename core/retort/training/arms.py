@@ -61,9 +61,9 @@ def gives_boxes(teacher: Path) -> bool:
     return isinstance(teachers.load(teacher), BoxNetwork)
 
 
-def terms_under(teacher: Path, distillation: DistillationSpec) -> DistillationSpec:
-    """Return *distillation* with the terms that *teacher* can teach alone."""
-    terms, _, _ = taught(distillation, boxes=gives_boxes(teacher))
+def terms_under(distillation: DistillationSpec, *, boxes: bool) -> DistillationSpec:
+    """Return *distillation* with the terms that its teacher can teach alone: it gives *boxes* alone, or all."""
+    terms, _, _ = taught(distillation, boxes=boxes)
     return distillation.model_copy(update={"losses": terms})
 
 

@@ -24,7 +24,7 @@ from retort.protocol.journal import Journal, read
 from retort.protocol.workdir import Heartbeat
 from retort.settings import Settings
 from retort.spec import JobSpec, parse_spec
-from retort.stages import teach_ahead
+from retort.stages import arms, teach_ahead
 from retort.training.data.teacher_cache import TeacherCache
 
 
@@ -50,15 +50,19 @@ class Asking:
         self._home, self._folder = home, folder
         self.shared = folder / "caches"
 
-    def __call__(
-        self, name: str, *, stop_at: float | None = None, **changes: Any
-    ) -> tuple[CachedTeaching, list[str], Path]:
-        """Run the stage in the folder *name*; return its answer, what was logged, and the folder."""
+    def spec(self, **changes: Any) -> JobSpec:
+        """Return the spec of a run."""
         fields = document(self._home, **changes)
         fields["data"] = {"path": str(self._home / "data")} | changes.get("data", {})
         fields["training"] = document(self._home)["training"] | changes.get("training", {})
         fields["teacher"] = {"weights": "teacher.pt", "cache": True} | changes.get("teacher", {})
-        spec, workdir, stop = cast("JobSpec", parse_spec(fields)), self._folder / name, threading.Event()
+        return cast("JobSpec", parse_spec(fields))
+
+    def __call__(
+        self, name: str, *, stop_at: float | None = None, **changes: Any
+    ) -> tuple[CachedTeaching, list[str], Path]:
+        """Run the stage in the folder *name*; return its answer, what was logged, and the folder."""
+        spec, workdir, stop = self.spec(**changes), self._folder / name, threading.Event()
         attempt = 1 + len(list(workdir.glob("journal-*")))
         prepare(
             spec, Settings(home=self._home, fetch_weights=False), workdir, attempt=attempt, device="cpu",
@@ -147,3 +151,21 @@ def test_a_run_that_was_stopped_goes_on_with_the_images_that_are_left(
     found, expected = (TeacherCache.load(asking.shared.parent / name / answer.path) for name in ("stopped", "whole"))
     assert np.array_equal(found.corners, expected.corners)
     assert np.array_equal(found.probabilities, expected.probabilities)
+
+
+def test_the_arm_of_the_students_own_average_has_no_cache_and_learns_what_the_cache_could_teach(
+    asking: Asking, tmp_path: Path
+) -> None:
+    """It loaded the cache, which it does not use, and had terms and assignment that the student has not under it."""
+    answer, _, workdir = asking("first")
+    with Journal(tmp_path / "arms.jsonl") as journal:
+        context = Context(
+            asking.spec(arms=["self"]), Inputs.load(workdir), workdir, journal, threading.Event(),
+            {"teach_ahead": answer}, lambda _: None, Heartbeat(workdir), "arms", "",
+        )  # fmt: skip
+        made = arms._prepared(context, "self")
+    assert made.plan.teaching.ema
+    assert made.plan.teaching.cache is None
+    assert made.distillation is not None
+    assert [loss.kind for loss in made.distillation.losses] == ["class_logits", "dfl"]
+    assert made.distillation.assignment == "student"
