@@ -12,6 +12,7 @@ from retort import class_names, model_ref
 from retort.errors import FieldProblem, SpecError
 from retort.pipeline import latency, progress, train
 from retort.pipeline.context import Context
+from retort.pipeline.export_workspace import ExportWorkspace
 from retort.pipeline.extras import for_leaves
 from retort.report.judged import publish_curves, publish_mistakes
 from retort.report.mistakes import SCORE_FROM
@@ -176,7 +177,7 @@ def _exported(
     """
     weights = context.inputs.weights[network.weights]
     title = re.sub(r"@.*", "", network.title)
-    workspace = export.ExportWorkspace(context, weights, imgsz=network.imgsz, seed=spec.seed)
+    workspace = ExportWorkspace(context, weights, imgsz=network.imgsz, seed=spec.seed)
     made, tried = export.export_all(workspace, spec.exports, title)
     forms, speeds = export.in_one_sitting(workspace, spec.exports, made, tried, published, network.weights)
     timed = speeds.get(network.weights)

@@ -21,6 +21,7 @@ from retort.exports.onnx import Onnx
 from retort.pipeline import runner
 from retort.pipeline.answers import DroppedControl, TrainedNetwork
 from retort.pipeline.context import Context
+from retort.pipeline.export_workspace import ExportWorkspace
 from retort.pipeline.results import key_of
 from retort.pipeline.train import JournalCallback
 from retort.protocol import journal
@@ -31,7 +32,6 @@ from retort.spec import JobSpec, parse_spec
 from retort.spec.exported import MeasuredExport
 from retort.stages import control, evaluate, export
 from retort.stages.distill import train_config
-from retort.stages.export import ExportWorkspace
 from retort.training import models
 from retort.training.export import onnx
 from retort.training.export.onnx import export_onnx

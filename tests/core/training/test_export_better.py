@@ -16,12 +16,13 @@ from onnx import numpy_helper
 from retort.data.prepare import prepare
 from retort.exports.onnx import Onnx
 from retort.pipeline.context import Context
+from retort.pipeline.export_workspace import ExportWorkspace
 from retort.protocol.journal import Journal
 from retort.protocol.workdir import Heartbeat
 from retort.settings import Settings
 from retort.spec import JobSpec, parse_spec
 from retort.spec.exported import MeasuredExport
-from retort.stages.export import ExportWorkspace, produce
+from retort.stages.export import produce
 
 pytestmark = pytest.mark.train
 AWARE = Onnx(precision="int8", aware_epochs=1, max_map_drop=None)
