@@ -132,10 +132,12 @@ class Calibrated(Boxed):
         return self.aware_teacher or "student"
 
     @model_validator(mode="after")
-    def _teaches_somebody(self) -> Self:
+    def _trains_somebody(self) -> Self:
         if self.aware_teacher is not None and not self.trains:
             hint = "add precision: int8 and aware_epochs, or leave aware_teacher out"
             raise field_error("is of quantization-aware training, and there is none", at="aware_teacher", hint=hint)
+        if self.aware_epochs and not self.trains:
+            raise field_error("is for INT8 only", at="aware_epochs", hint="take precision: int8, or leave it out")
         return self
 
     @model_validator(mode="after")

@@ -36,6 +36,7 @@ def parsed(student: str = "yolov8n", **export: Any) -> Any:
         ({"format": "onnx", "precision": "int8", "aware_epochs": 2, "batch": 2}, "batch", "aware_epochs"),
         ({"format": "onnx", "precision": "int8", "aware_teacher": "student"}, "aware_teacher", "aware_epochs"),
         ({"format": "onnx", "aware_epochs": 2, "aware_teacher": "none"}, "aware_teacher", "precision: int8"),
+        ({"format": "openvino", "aware_epochs": 2}, "aware_epochs", "precision: int8"),
         ({"format": "onnx", "half": True}, "half", "precision: fp16"),
         ({"format": "onnx", "end2end": True}, "end2end", "nms: false"),
     ],
