@@ -1,4 +1,4 @@
-"""Make what the export forms of one network share, each part once."""
+"""Share graphs, ranges and trainings between the exports of one network."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def gives_boxes(teacher: Path) -> bool:
 
 
 def terms_under(distillation: DistillationSpec, *, boxes: bool) -> DistillationSpec:
-    """Return *distillation* with the terms that its teacher can teach alone: it gives *boxes* alone, or all."""
+    """Return *distillation* with those terms that a teacher, maybe of *boxes* alone, teaches."""
     terms, _, _ = taught(distillation, boxes=boxes)
     return distillation.model_copy(update={"losses": terms})
 

@@ -15,7 +15,7 @@ Found = TypeVar("Found")
 
 
 class HalvedBatches:
-    """Batches of at most so many items; one that does not fit is halved, and so are those after it."""
+    """Batches that are halved, and later ones with them, where memory is short."""
 
     def __init__(self, most: int, device: torch.device, log: Callable[[str], None], *, what: str) -> None:
         self.most = most
