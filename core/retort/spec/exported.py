@@ -74,11 +74,16 @@ class AwareFigures(StoredModel):
         by = {"student": "its float self", "teacher": "the job's teacher", "none": "labels alone"}[self.teacher]
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         kept = f"epoch {self.best_epoch} is kept" if self.best_epoch else "no epoch was better than none"
-        lost = f"it loses {self.drop * 100:.1f} points, {self.start_drop * 100:.1f} untrained"
-        alone = f"calibration alone loses {self.calibrated_drop * 100:.1f}"
+        lost = f"it {_lost(self.drop)}, untrained it {_lost(self.start_drop)}"
+        alone = f"calibration alone {_lost(self.calibrated_drop)}"
         taken = "" if self.taken == "trained" else ", and is in the file"
         share = f"{self.integer_share:.0%} of the trained weights are in 8 bits"
         return f"trained on for {epochs} in simulated INT8, taught by {by}: {kept}, {lost}; {alone}{taken}; {share}"
+
+
+def _lost(drop: float) -> str:
+    points = round(drop * 100, 1)
+    return f"gains {-points:.1f} points" if points < 0 else f"loses {abs(points):.1f} points"
 
 
 class ExportFigures(StoredModel):
