@@ -77,7 +77,7 @@ class AwareFigures(StoredModel):
         lost = f"it {_lost(self.drop)}, untrained it {_lost(self.start_drop)}"
         alone = f"calibration alone {_lost(self.calibrated_drop)}"
         taken = "" if self.taken == "trained" else ", and is in the file"
-        share = f"{self.integer_share:.0%} of the trained weights are in 8 bits"
+        share = f"{self.integer_share:.1%} of the trained weights are in 8 bits"
         return f"trained on for {epochs} in simulated INT8, taught by {by}: {kept}, {lost}; {alone}{taken}; {share}"
 
 

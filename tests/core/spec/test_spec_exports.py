@@ -81,3 +81,4 @@ def test_what_int8_loses_or_gains_is_told_in_these_words():
         calibrated_drop=0.0042, integer_share=0.995, taken="trained",
     )  # fmt: skip
     assert "it gains 3.9 points, untrained it loses 0.0 points; calibration alone loses 0.4 points;" in found.sentence
+    assert found.sentence.endswith("99.5% of the trained weights are in 8 bits")
