@@ -17,7 +17,7 @@ from typing import Any
 
 import quality
 from provenance import provenance, write_json
-from quality_arms import Arm, Treatment, treatment
+from quality_arms import PLAIN, Arm, Treatment, treatment
 from quality_pilot import chosen, decision
 from quality_runs import key_of
 from quality_sets import StudySet
@@ -51,6 +51,19 @@ def known(study: Study, given: Treatment, seed: int) -> Run | None:
     return study.runs.get(key_of(*key_facts(study.facts(given, seed))))
 
 
+def long_runs(study: Study) -> list[dict[str, Any]]:
+    """Return what the known runs of the set reach, plain ones and taught ones."""
+    mine = {run["key"]: run for run in study.runs.values() if run.get("facts", {}).get("data") == study.given.digest}
+    return [
+        {
+            "seed": run["facts"]["training"]["seed"], "epochs": run["facts"]["epochs"], "final": figure(run),
+            "recipe": (run["facts"]["distillation"] or {"recipe": PLAIN})["recipe"],
+            "extras": {name: value for name, value in run["facts"]["extras"].items() if name != "start"}, "key": key,
+        }
+        for key, run in sorted(mine.items())
+    ]  # fmt: skip
+
+
 def counted(found: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return decisions, harm with and without the pilot, minutes, and what a difference would have had to exceed."""
     found = list(found)
@@ -82,7 +95,12 @@ def result_of(found: list[dict[str, Any]], studies: list[Study], options: argpar
         "all": counted(found),
         "pilots": found,
         "sets": {
-            study.given.name: {"data": study.given.facts(), "teacher": study.measured_teacher(), "epochs": study.epochs}
+            study.given.name: {
+                "data": study.given.facts(),
+                "teacher": study.measured_teacher(),
+                "epochs": study.epochs,
+                "long_runs": long_runs(study),
+            }
             for study in studies
         },
         "settings": quality.shown_settings(options),

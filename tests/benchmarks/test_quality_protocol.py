@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 
 import core.conftest  # noqa: F401  # prepares the environment
+import pilots
 import pretrain
 import pytest
 import quality
@@ -367,6 +368,24 @@ def test_harm_is_counted_by_seed_and_over_sets() -> None:
     told = summary.table({"sets": both, "over_sets": over}).splitlines()
     assert told[4].split()[:6] == ["balanced", "4", "0.3760", "0.3760", "1.0", "2"]
     assert told[-1].endswith("harm in 4")
+
+
+def test_decisions_and_harm_are_counted_where_runs_are_known() -> None:
+    def pilot(decision: str, difference: float, alone: float | None, chosen: float | None) -> dict:
+        interval = {"low": difference - 0.2, "high": difference + 0.2}
+        arms = [{"arm": "plain"}, {"arm": "recipe", "difference": difference, "interval": interval}]
+        figures = {"decision": decision, "arms": arms}
+        cost, above = {"processor_seconds": 90.0}, {"without": alone, "with": chosen}
+        return {"figures": figures, "cost": cost, "minus_plain": above}
+
+    found = pilots.counted(
+        [pilot("stopped", -0.1, -0.05, 0.0), pilot("stopped", 0.1, 0.02, 0.0), pilot("go", 0.3, None, None)]
+    )
+    assert found["decisions"] == {"stopped": 2, "go": 1}
+    assert found["harm_without"] == {"runs": 2, "below": 1}
+    assert found["harm_with"] == {"runs": 2, "below": 0}
+    assert (found["largest_difference"], found["processor_minutes"]) == (0.3, 1.5)
+    assert found["needed_difference"] == pytest.approx([0.2, 0.2])
 
 
 def test_a_misnamed_teacher_is_the_teacher_with_other_names(drawn: Path, tmp_path: Path) -> None:
