@@ -18,9 +18,9 @@ def main(path: str, name: str, *state: str) -> int:
     """Write the network in the file *path* to stdout; with *state*, its tensors."""
     try:
         if state:
-            archive, tensors = opening.open_tensors(Path(path), name)
+            archive, tensors, metadata = opening.open_tensors(Path(path), name)
             with os.fdopen(os.dup(1), "wb") as to:
-                converted.write_rows(archive, tensors, {}, to)
+                converted.write_rows(archive, tensors, metadata, to)
             return 0
         archive, described, tensors = opening.open_checkpoint(Path(path), name)
         with os.fdopen(os.dup(1), "wb") as to:

@@ -65,6 +65,8 @@ RENAMED = {
     Global(f"{_ULTRALYTICS}.block", "Silence"): Global("torch.nn.modules.linear", "Identity"),
 }
 """Names of earlier versions, with those of today."""
+TRANSFORMER = Global("ultralytics.nn.tasks", "RTDETRDetectionModel")
+"""A detector that can teach by its boxes, and be nothing else."""
 DISTILLATION = Global("ultralytics.nn.distill_model", "DistillationModel")
 """What Ultralytics saves in the middle of a distillation of its own; the student is in it."""
 HOOK = Global("ultralytics.nn.distill_model", "FeatureHook")
@@ -95,7 +97,10 @@ SET_ASIDE = _all({
         "BboxLoss DFLoss E2EDetectLoss E2ELoss v10DetectLoss v8DetectionLoss v8OBBLoss v8PoseLoss v8SegmentationLoss"
     ),
     "ultralytics.utils.tal": "RotatedTaskAlignedAssigner TaskAlignedAssigner",
+    "ultralytics.models.utils.loss": "FocalLoss RTDETRDetectionLoss VarifocalLoss",
+    "ultralytics.models.utils.ops": "HungarianMatcher",
     "torch.nn.modules.loss": "BCEWithLogitsLoss",
+    "torch.nn.modules.sparse": "Embedding",
     HOOK.module: HOOK.name,
 })  # fmt: skip
 """Classes that files hold beside a detector, or in its place: their objects are read, told apart, and dropped."""

@@ -78,11 +78,13 @@ def network_in(checkpoint: Any) -> Instance:
     held = checkpoint if type(checkpoint) is dict else {}
     network = held.get("ema") or held.get("model")
     if isinstance(network, Instance) and network.of == allowed.DISTILLATION:
-        network = _parts(network, "_modules").get("student_model")
+        network = parts(network, "_modules").get("student_model")
     if held.get("modelopt"):
         raise Flaw("it was trained with simulated quantization, whose network is another")
     if not isinstance(network, Instance):
         raise Flaw("it holds no network")
+    if network.of == allowed.TRANSFORMER:
+        raise NotADetector("it is an RT-DETR, which can be a teacher and nothing else")
     if allowed.renamed(network.of) != allowed.DETECTOR:
         raise NotADetector(f"it is a {network.of.name}")
     return network
@@ -140,7 +142,7 @@ class _Describer:
         return found
 
     def _children(self, layer: Instance) -> Iterator[tuple[str, Instance | None]]:
-        for name, child in _parts(layer, "_modules").items():
+        for name, child in parts(layer, "_modules").items():
             if child is not None and not isinstance(child, Instance):
                 raise Flaw(f"{layer.of.name}.{name} is no layer")
             yield name, child
@@ -150,14 +152,14 @@ class _Describer:
         if of not in allowed.LAYERS:
             raise NotADetector(f"it has a layer {layer.of.name}")
         parameters, trained = {}, []
-        for name, value in _parts(layer, "_parameters").items():
+        for name, value in parts(layer, "_parameters").items():
             if value is not None and not isinstance(value, Parameter):
                 raise Flaw(f"{of.name}.{name} is no parameter")
             parameters[name] = None if value is None else self.tensors.key_of(value)
             if value is not None and value.requires_grad:
                 trained.append(name)
         buffers = {}
-        for name, value in _parts(layer, "_buffers").items():
+        for name, value in parts(layer, "_buffers").items():
             if value is not None and not isinstance(value, Tensor):
                 raise Flaw(f"{of.name}.{name} is no buffer")
             buffers[name] = None if value is None else self.tensors.key_of(value)
@@ -214,8 +216,13 @@ class _Describer:
         return [[self.coded(key, depth), self.coded(item, depth)] for key, item in mapping.items()]
 
 
-def _parts(layer: Instance, name: str) -> dict[str, Any]:
-    """Return a layer's parameters, buffers or layers."""
+def parts(layer: Instance, name: str) -> dict[str, Any]:
+    """Return a layer's parameters, buffers or layers.
+
+    Raises:
+        Flaw: it lacks them.
+
+    """
     found = (layer.attributes or {}).get(name)
     if type(found) not in {dict, Ordered} or not all(type(key) is str for key in found):  # type: ignore[union-attr]
         raise Flaw(f"{layer.of.name} lacks {name}")

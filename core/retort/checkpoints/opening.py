@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from retort.checkpoints import converted, reader, states, tensor_rows
+from retort.checkpoints import converted, reader, rtdetr, states, tensor_rows
 from retort.checkpoints.archive import TorchArchive, open_archive
 from retort.checkpoints.coding import Description, ValueDecoder
 from retort.checkpoints.description import NotADetector, Tensors, describe, state_tensors
@@ -37,10 +37,10 @@ def open_checkpoint(path: Path, name: str) -> tuple[TorchArchive, Description, T
     return archive, described, tensors
 
 
-def open_tensors(path: Path, name: str) -> tuple[TorchArchive, Tensors]:
-    """Read the tensors of a state dict without running it.
+def open_tensors(path: Path, name: str) -> tuple[TorchArchive, Tensors, dict[str, str]]:
+    """Read the tensors of a state dict, or of an RT-DETR, without running it.
 
-    It is in the .pt file that people call *name*.
+    It is in the .pt file that people call *name*. Beside them stands what the file says of their network.
 
     Raises:
         ModelError: it holds no mapping of names to tensors.
@@ -48,11 +48,13 @@ def open_tensors(path: Path, name: str) -> tuple[TorchArchive, Tensors]:
     """
     archive = open_layout(path, name)
     try:
-        tensors = Tensors(state_tensors(reader.read(archive)))
+        held = reader.read(archive)
+        found, metadata = rtdetr.taken_out(held) or (state_tensors(held), {})
+        tensors = Tensors(found)
         tensors.insist_on(archive.size_bytes)
     except Exception as error:  # whatever a stranger's file provokes: it is refused, and nothing of it was run
         raise refused(name, error) from error
-    return archive, tensors
+    return archive, tensors, metadata
 
 
 def open_layout(path: Path, name: str) -> TorchArchive:

@@ -1,4 +1,4 @@
-"""Prepare teachers that are no YOLO: ONNX graphs, and torchvision's state dicts."""
+"""Prepare teachers that are no YOLO: ONNX graphs, RT-DETRs, torchvision's state dicts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from retort.checkpoints import onnx_graph, states, tensor_rows
+from retort.checkpoints import onnx_graph, rtdetr, states, tensor_rows
 from retort.checkpoints.records import Flaw
 from retort.confinement import Mode, Part
 from retort.data.converted_weights import (
@@ -52,7 +52,7 @@ def prepare(
         try:
             return convert(source, model_dir, mode=mode, without=without)
         except ModelError:
-            if states.is_state(source) or not _has_detector_state(source, model_dir, mode, without):
+            if states.is_state(source) or not _teaches_by_boxes(source, model_dir, mode, without):
                 raise
     digest = sha256_of(source)
     told = (adapter or TeacherAdapter()).model_dump(mode="json", exclude_defaults=True)
@@ -102,12 +102,13 @@ def _is_torchvision(names: object) -> bool:
     return any(str(name).startswith(_TORCHVISION) for name in names)  # type: ignore[attr-defined]
 
 
-def _has_detector_state(source: Path, model_dir: Path, mode: Mode, without: tuple[Part, ...]) -> bool:
-    """Return True if *source* is a .pt file with the state dict of one of torchvision's detectors."""
+def _teaches_by_boxes(source: Path, model_dir: Path, mode: Mode, without: tuple[Part, ...]) -> bool:
+    """Return True if *source* is a .pt file of an RT-DETR, or with the state dict of one of torchvision's detectors."""
     with TemporaryDirectory(prefix=".", dir=model_dir) as folder:
         try:
             run_confined(reading(source, source.name, mode, without, "state"), source, rows := Path(folder) / "rows")
-            return _is_torchvision(tensor_rows.read(rows)[1])
+            metadata, tensors = tensor_rows.read(rows)
+            return rtdetr.ARCHITECTURE in metadata or _is_torchvision(tensors)
         except (ModelError, Flaw):
             return False
 

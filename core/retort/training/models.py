@@ -211,16 +211,30 @@ def read_definition(path: Path) -> dict[str, Any]:
 
 
 def construct(described: str | dict[str, Any], num_classes: int, name: str) -> Any:
-    """Build the described network; Ultralytics' default activation stays as it was."""
+    """Build the described network with a Detect head, with random weights.
+
+    Raises:
+        ModelError: it cannot be built.
+
+    """
+    return detector(built_as(DetectionModel, described, num_classes, name), name)
+
+
+def built_as(kind: Any, described: str | dict[str, Any], num_classes: int, name: str) -> Any:
+    """Build the described network as one of Ultralytics' *kind*, whose default activation stays as it was.
+
+    Raises:
+        ModelError: it cannot be built.
+
+    """
     default = Conv.default_act
     try:
-        network = DetectionModel(described, ch=3, nc=num_classes, verbose=False)
+        return kind(described, ch=3, nc=num_classes, verbose=False)
     except Exception as error:  # whatever a stranger's description provokes
         reason = first_line(error)
         raise ModelError(f"the network {name} cannot be built: {reason}", hint="a description that works") from error
     finally:
         Conv.default_act = default
-    return detector(network, name)
 
 
 @contextmanager

@@ -17,8 +17,15 @@ from ultralytics.data.utils import check_det_dataset, get_split_fraction  # noqa
 from ultralytics.engine import validator  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator, val  # noqa: E402
 from ultralytics.nn.autobackend import AutoBackend  # noqa: E402
-from ultralytics.nn.modules import Conv, Detect, DWConv, v10Detect  # noqa: E402
-from ultralytics.nn.tasks import DetectionModel, _SafeLoad, guess_model_scale, parse_model, yaml_model_load  # noqa: E402
+from ultralytics.nn.modules import Conv, Detect, DWConv, RTDETRDecoder, v10Detect  # noqa: E402
+from ultralytics.nn.tasks import (  # noqa: E402
+    DetectionModel,
+    RTDETRDetectionModel,
+    _SafeLoad,
+    guess_model_scale,
+    parse_model,
+    yaml_model_load,
+)
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, RANK, SETTINGS, loss, nms, ops, torch_utils  # noqa: E402
 from ultralytics.utils.export.engine import best_onnx_opset, onnx2engine, torch2onnx  # noqa: E402
 from ultralytics.utils.loss import BboxLoss, E2ELoss, v8DetectionLoss  # noqa: E402
@@ -71,6 +78,8 @@ __all__ = [
     "InfiniteDataLoader",
     "LetterBox",
     "ModelEMA",
+    "RTDETRDecoder",
+    "RTDETRDetectionModel",
     "TaskAlignedAssigner",
     "YOLODataset",
     "best_onnx_opset",

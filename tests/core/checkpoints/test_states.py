@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from retort.checkpoints import onnx_graph, states, tensor_rows
+from retort.checkpoints import onnx_graph, opening, rtdetr, states, tensor_rows
 from retort.data import weights
 from retort.errors import ModelError
 from support import graphs
+from support.checkpoints import archive
 from support.malicious_checkpoints import TOLD, rows
+from support.pickles import DESCRIBED, Called, Global, layer, parameter, pickled, tensor
 
+SET = Global("__builtin__", "set")
 ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 
 
@@ -78,3 +82,37 @@ def test_a_convolution_whose_bias_has_anothers_name_finds_it(tmp_path: Path):
     (tmp_path / "mine").write_bytes(graphs.graph(TOLD, changed))
     found = onnx_graph.read(tmp_path / "mine").tensors
     assert found["model.0.conv.bias"] == found["bias"]
+
+
+TRANSFORMER = ("ultralytics.nn.tasks", "RTDETRDetectionModel")
+
+
+def test_an_rtdetr_is_taken_out_as_tensors_with_its_description(tmp_path: Path):
+    path = tmp_path / "detr.pt"
+    inner = layer("torch.nn.modules.sparse", "Embedding", {"_parameters": {"weight": parameter()}})
+    kept = {"_buffers": {"seen": tensor(), "cache": tensor()}, "_non_persistent_buffers_set": Called(SET, (["cache"],))}
+    whole = layer(*TRANSFORMER, {"names": {0: "thing"}, "yaml": DESCRIBED, **kept}, embed=inner)
+    path.write_bytes(archive(pickled({"model": whole})))
+    _, tensors, metadata = opening.open_tensors(path, "detr.pt")
+    assert sorted(tensors.found) == ["embed.weight", "seen"]
+    assert json.loads(metadata[rtdetr.ARCHITECTURE]) == {key: DESCRIBED[key] for key in ("nc", "backbone", "head")}
+    assert states.names_in(metadata) == ("thing",)
+
+
+def test_an_rtdetr_of_other_things_than_tensors_is_refused(tmp_path: Path):
+    deep = layer("torch.nn.modules.linear", "Identity")
+    for _ in range(40):
+        deep = layer("torch.nn.modules.linear", "Identity", a=deep)
+    told = {"names": {0: "thing"}, "yaml": DESCRIBED}
+    for state, layers, why in (
+        ({"yaml": "/etc/passwd"}, {}, "lacks the description"),
+        ({"yaml": {**DESCRIBED, "nc": deep}}, {}, "built from is none"),
+        ({"_parameters": {"w": "text"}}, {}, "w is no tensor"),
+        ({}, {"a": "text"}, "a is no layer"),
+        ({}, {"a": deep}, "too deep in one another"),
+        ({"_modules": 7}, {}, "lacks _modules"),
+    ):
+        path = tmp_path / "detr.pt"
+        path.write_bytes(archive(pickled({"model": layer(*TRANSFORMER, {**told, **state}, **layers)})))
+        with pytest.raises(ModelError, match=why):
+            opening.open_tensors(path, "detr.pt")
