@@ -84,7 +84,7 @@ def network_in(checkpoint: Any) -> Instance:
     if not isinstance(network, Instance):
         raise Flaw("it holds no network")
     if network.of == allowed.TRANSFORMER:
-        raise NotADetector("it is an RT-DETR, which can be a teacher and nothing else")
+        raise NotADetector("it is an RT-DETR, which can only teach, named by a file of the model folder")
     if allowed.renamed(network.of) != allowed.DETECTOR:
         raise NotADetector(f"it is a {network.of.name}")
     return network

@@ -1,4 +1,4 @@
-"""Take an RT-DETR out of a checkpoint, as tensors and the description it is built from."""
+"""Take an RT-DETR out of a checkpoint as tensors and description."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ ARCHITECTURE = "retort.rtdetr"
 
 
 def taken_out(checkpoint: Any) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """Return the tensors of an RT-DETR by name, and the metadata that say what it is; None for any other file.
+    """Return tensors and metadata of an RT-DETR; None for any other file.
+
+    Tensors have the names of a state dict, and the metadata say what is built.
 
     Raises:
         Flaw: it cannot be built from what the file says.

@@ -22,7 +22,8 @@ ARCHITECTURE, NAMES = "retort.architecture", "retort.names"
 """Keys of the metadata by which a file says what it is; ``architecture`` and ``names`` do where they lack."""
 HINT = (
     "a .safetensors or .onnx file of one of Ultralytics' detectors, which says in its metadata, or by architecture and "
-    "names in the request, which network it is and what its classes are; or the .pt file that it comes from"
+    "names in the request, which network it is and what its classes are; or the .pt file that it comes from; detectors "
+    "of other kinds can only teach, named in teacher.weights by a file of the model folder"
 )
 _LIMITS = DocumentLimits(most_bytes=1 << 20, most_values=20_000, most_depth=16)
 _MOST_CLASSES = 10_000

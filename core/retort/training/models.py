@@ -221,7 +221,9 @@ def construct(described: str | dict[str, Any], num_classes: int, name: str) -> A
 
 
 def built_as(kind: Any, described: str | dict[str, Any], num_classes: int, name: str) -> Any:
-    """Build the described network as one of Ultralytics' *kind*, whose default activation stays as it was.
+    """Build the described network as one of Ultralytics' *kind*.
+
+    Ultralytics' default activation stays as it was.
 
     Raises:
         ModelError: it cannot be built.

@@ -44,6 +44,7 @@ class Fixed(nn.Module):
         self.register_buffer("probabilities", torch.tensor(probabilities))
 
     def forward(self, images: Tensor, sizes: Tensor | None = None) -> Any:
+        images = images[None] if self.form == "single" else images
         height, width = images.shape[2], images.shape[3]
         pixels = self.boxes * torch.tensor([width, height, width, height])
         nothing = images.mean((1, 2, 3))[:, None, None] * 0
@@ -59,7 +60,7 @@ class Fixed(nn.Module):
         if self.form == "softmax":
             rest = (1 - p.sum(-1, keepdim=True)).clamp(min=1e-4)
             return centred(shares), torch.cat([p.clamp(min=1e-4), rest], -1).log()
-        if self.form == "one":  # as torchvision exports its own: one image, and classes from 1
+        if self.form in {"one", "single"}:  # as torchvision exports its own: one image, and classes from 1
             return corners[0], labels[0] + 1, best[0]
         assert self.form == "sizes"
         assert sizes is not None
@@ -73,5 +74,5 @@ def centred(corners: Tensor) -> Tensor:
 OUTPUTS = {
     "columns": ["output0"], "rows": ["output0"], "final": ["output0"], "detr": ["pred_boxes", "pred_logits"],
     "softmax": ["pred_boxes", "pred_logits"], "one": ["boxes", "labels", "scores"],
-    "sizes": ["labels", "boxes", "scores"],
+    "single": ["boxes", "labels", "scores"], "sizes": ["labels", "boxes", "scores"],
 }  # fmt: skip

@@ -76,7 +76,7 @@ def test_it_teaches_its_boxes_and_nothing_else(batch: dict[str, Any], tmp_path: 
 
 
 def test_as_a_student_it_is_refused_with_what_it_can_be(tmp_path: Path):
-    with pytest.raises(ModelError, match="an RT-DETR, which can be a teacher and nothing else") as caught:
+    with pytest.raises(ModelError, match="an RT-DETR, which can only teach") as caught:
         converted_weights.convert(saved(tmp_path, network_of()), tmp_path)
     assert "Detect head" in str(caught.value.hint)
 

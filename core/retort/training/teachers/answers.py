@@ -34,11 +34,11 @@ def image_and_sizes(inputs: Sequence[Any], name: str) -> tuple[Any, Any | None]:
         ModelError: there are others.
 
     """
-    images = [one for one in inputs if len(one.shape) == 4 and one.type in FLOATS]
+    images = [one for one in inputs if len(one.shape) in {3, 4} and one.type in FLOATS]
     sizes = [one for one in inputs if one not in images and "int" in one.type and len(one.shape) == 2]
     if len(images) != 1 or len(images) + len(sizes) != len(inputs) or len(sizes) > 1:
         shown = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
-        hint = "one image (N, 3, H, W), and beside it orig_target_sizes (N, 2) at most"
+        hint = "one image (N, 3, H, W) or (3, H, W), and beside it orig_target_sizes (N, 2) at most"
         raise ModelError(f"{name} takes {shown}", hint=hint)
     return images[0], sizes[0] if sizes else None
 

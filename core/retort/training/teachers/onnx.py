@@ -47,7 +47,9 @@ class OnnxNetwork(BoxNetwork):
         except Exception as error:  # its own kinds, of which it exports none
             raise ModelError(f"{weights.name} cannot be run by onnxruntime: {first_line(error)}") from error
         image, sizes = image_and_sizes(session.get_inputs(), weights.name)
-        self._batch, _, self._height, self._width = _sides(image.shape)
+        self._single = len(image.shape) == 3
+        """Whether it takes one image without a batch, as torchvision's exports do."""
+        self._batch, _, self._height, self._width = _sides([1, *image.shape] if self._single else image.shape)
         self._dtype, self._names = FLOATS[image.type], (image.name, None if sizes is None else sizes.name)
         about = " ".join(session.get_modelmeta().custom_metadata_map.values())
         outputs = [GraphOutput(one.name, _sides(one.shape), "int" in one.type) for one in session.get_outputs()]
@@ -56,7 +58,7 @@ class OnnxNetwork(BoxNetwork):
         except ModelError as error:
             raise ModelError(f"{weights.name}: {error.message}", hint=error.hint) from error
         boxes = next(one for one in outputs if one.name == self.answer.boxes)
-        self._most = 1 if len(boxes.shape) == 2 else self._batch
+        self._most = 1 if self._single or len(boxes.shape) == 2 else self._batch
         """Images at a time; None takes any number."""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,7 +84,8 @@ class OnnxNetwork(BoxNetwork):
 
     def _run(self, x: Tensor, shape: tuple[int, int]) -> dict[str, Tensor]:
         """Return the outputs by name, on the CPU; a GPU's images are read where they lie."""
-        session = self._session(x.device)
+        session, count = self._session(x.device), len(x)
+        x = x[0] if self._single else x
         binding, (image, sizes) = session.io_binding(), self._names
         on_gpu = x.device.type == "cuda" and "CUDAExecutionProvider" in session.get_providers()
         if on_gpu:
@@ -92,7 +95,7 @@ class OnnxNetwork(BoxNetwork):
         else:
             binding.bind_cpu_input(image, x.cpu().numpy())
         if sizes is not None:
-            binding.bind_cpu_input(sizes, np.array([[shape[1], shape[0]]] * len(x), np.int64))
+            binding.bind_cpu_input(sizes, np.array([[shape[1], shape[0]]] * count, np.int64))
         outputs = [one.name for one in session.get_outputs()]
         for name in outputs:
             binding.bind_output(name)

@@ -53,7 +53,7 @@ def _built(text: str, num_classes: int, name: str) -> Any:
 
 
 class RtdetrNetwork(BoxNetwork):
-    """RT-DETR (Zhao et al., CVPR 2024), whose queries are boxes with the probabilities of all classes."""
+    """RT-DETR (Zhao et al., CVPR 2024): queries with class probabilities."""
 
     def __init__(self, names: dict[int, str], network: Any, adapter: TeacherAdapter) -> None:
         super().__init__(names, "Ultralytics' RT-DETR")
