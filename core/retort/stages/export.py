@@ -383,14 +383,14 @@ def _published(context: Context, export: Any, paths: Sequence[Path]) -> list[str
 
 
 def _tell(context: Context, entry: MeasuredExport | UnmeasuredExport) -> None:
-    """Warn of a form that is not what was asked for."""
+    """Log what a form loses, or warn of one that is not what was asked for; and what its training did."""
     if isinstance(entry, MeasuredExport) and entry.status == "passed":
         drop = f"{entry.map_drop * 100:+.1f}"
         context.journal.log(f"{entry.path}: loses {drop} points of mAP50-95, {entry.latency_ms.p50:.1f} ms")
-        if entry.aware is not None:
-            context.journal.log(f"{entry.path}: {entry.aware.sentence}")
-        return
-    context.journal.log(f"{entry.path} ({entry.status}): {_why(entry)}", "warning", hint=entry.hint)
+    else:
+        context.journal.log(f"{entry.path} ({entry.status}): {_why(entry)}", "warning", hint=entry.hint)
+    if isinstance(entry, MeasuredExport) and entry.aware is not None:
+        context.journal.log(f"{entry.path}: {entry.aware.sentence}")
 
 
 def _why(entry: MeasuredExport | UnmeasuredExport) -> str | None:
