@@ -26,11 +26,11 @@ from retort.stages.export import _name, _tell
         (OpenVino(), "student-fp16_openvino_model"),
     ],
 )
-def test_a_form_is_named_by_precision_options_and_format(export: object, name: str):
+def test_a_form_is_named_by_precision_options_and_format(export: object, name: str) -> None:
     assert _name(export, "student", set()) == name
 
 
-def test_forms_of_one_job_are_told_apart_and_a_number_comes_last():
+def test_forms_of_one_job_are_told_apart_and_a_number_comes_last() -> None:
     """Files were called student-2.onnx."""
     taken: set[str] = set()
     forms = [Onnx(), Onnx(dynamic=True), Onnx(max_map_drop=0.5)]
@@ -40,13 +40,13 @@ def test_forms_of_one_job_are_told_apart_and_a_number_comes_last():
 
 
 @pytest.mark.parametrize("status", ["passed", "over_budget", "no_score"])
-def test_the_log_says_of_each_form_what_its_training_did(status: str, tmp_path: Path):
+def test_the_log_says_of_each_form_what_its_training_did(status: str, tmp_path: Path) -> None:
     """It said so of a form within its budget alone."""
     aware = AwareFigures(
         teacher="student", epochs=1, best_epoch=0, maps=(0.4, 0.39), start_drop=0.02, drop=0.02, calibrated_drop=0.03,
         integer_share=0.99, taken="trained",
     )  # fmt: skip
-    form = MeasuredExport.model_construct(
+    form = cast("Any", MeasuredExport).model_construct(
         path="student-int8-qat.onnx", status=status, map_drop=0.02, max_map_drop=0.01, reason=None, hint=None,
         aware=aware, latency_ms=SimpleNamespace(p50=1.0),
     )  # fmt: skip
