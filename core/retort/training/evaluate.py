@@ -107,7 +107,10 @@ class Accuracy:
     split: Split
     letterbox: Literal["rectangle", "square", "shape"]
     command: str | None
-    """The line of plain Ultralytics that gives the same mAP; None for a network of other classes than the data's."""
+    """The line of plain Ultralytics that gives the same mAP.
+
+    None for a network of other classes than the data's, and for one that Ultralytics does not read.
+    """
     max_det: int
     """Detections of an image that were judged at most: upstream's 300, or as many as the fullest image has boxes."""
 
@@ -234,6 +237,7 @@ def accuracy(model: Any, conditions: Conditions, weights: str = "student.pt") ->
         listed = zip(judge.files, judge.found, strict=True)
         conditions.on_found([(file, labels, boxes[boxes[:, 0] >= sure]) for file, (labels, boxes) in listed])
     box, names = judge.metrics.box, judge.metrics.names
+    plain = judge.plain and not isinstance(model, BoxNetwork)
     return Accuracy(
         map50=float(box.map50),
         map=float(box.map),
@@ -244,7 +248,7 @@ def accuracy(model: Any, conditions: Conditions, weights: str = "student.pt") ->
         by_size=by_size(judge.found, len(names), max_det=judge.args.max_det),
         split=conditions.split,
         letterbox="shape" if conditions.shape else "square" if conditions.square else "rectangle",
-        command=conditions.command(weights, judge.args.max_det) if judge.plain else None,
+        command=conditions.command(weights, judge.args.max_det) if plain else None,
         max_det=judge.args.max_det,
     )
 

@@ -18,6 +18,7 @@ from retort.errors import ModelError
 from retort.spec.adapter import TeacherAdapter
 from retort.training import teachers
 from retort.training.distillation.boxes import boxes_of
+from retort.training.evaluate import Conditions, accuracy
 from retort.training.teachers.base import BoxNetwork
 from torch import nn
 
@@ -147,3 +148,10 @@ def test_metadata_hold_the_adapter_as_json(tmp_path: Path):
     path = foreign_teachers.prepare(stranger(tmp_path, "final"), TeacherAdapter(resize="letterbox"), tmp_path).path
     told = {one.key: one.value for one in onnx.load(path).metadata_props}
     assert json.loads(told["retort.teacher"]) == {"resize": "letterbox", "names": list(CLASSES)}
+
+
+def test_its_figures_name_no_line_of_upstream_that_could_not_read_it(data_yaml: Path, tmp_path: Path):
+    network = prepared(stranger(tmp_path, "detr", names=tuple(NAMES.values())))
+    found = accuracy(network, Conditions(data_yaml, imgsz=64, device="cpu", loader_workers=0), "detr.onnx")
+    assert 0 <= found.map <= 1
+    assert found.command is None
