@@ -73,6 +73,8 @@ def test_it_teaches_its_boxes_and_nothing_else(batch: dict[str, Any], tmp_path: 
     assert float(items["kd/box_giou"]) > 0
     loss[-1].backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
+    student_of("yolov8n").train()
+    assert not any(module.training for module in teacher.modules())
 
 
 def test_as_a_student_it_is_refused_with_what_it_can_be(tmp_path: Path):

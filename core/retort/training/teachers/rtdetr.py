@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def _built(text: str, num_classes: int, name: str) -> Any:
         network = models.built_as(RTDETRDetectionModel, states.architecture(text), num_classes, name)
     if not isinstance(network.model[-1], RTDETRDecoder):
         raise Flaw(f"its head is a {type(network.model[-1]).__name__}")
-    return network
+    return deepcopy(network)  # upstream's convolutions share one activation, which would train with the student's
 
 
 class RtdetrNetwork(BoxNetwork):
