@@ -12,6 +12,7 @@ stop it and start it as often as you like. Without ``--data`` it draws scenes of
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -23,7 +24,7 @@ environment.prepare(Path.home() / ".cache" / "retort-benchmarks")
 from provenance import provenance, write_json  # noqa: E402
 from quality_arms import Arm, ordered  # noqa: E402
 from quality_sets import StudySet, named_number, named_path  # noqa: E402
-from quality_study import Run, Study, renewed  # noqa: E402
+from quality_study import NotRunError, Run, Study, renewed  # noqa: E402
 from quality_summary import over_sets, summary, table  # noqa: E402
 from retort.data import demo  # noqa: E402
 from retort.spec import ViewName  # noqa: E402
@@ -86,7 +87,8 @@ def main() -> None:
         for study in studies:
             for arm in options.arms:
                 before = len(known)
-                runs.append(study.run(arm, seed))
+                with contextlib.suppress(NotRunError):
+                    runs.append(study.run(arm, seed))
                 if len(known) > before or (seed, study, arm) == (options.seeds[-1], studies[-1], options.arms[-1]):
                     result = result_of(studies, runs, options)
                     if options.json:
@@ -135,6 +137,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--work", type=Path, default=Path("runs/quality"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--known", action="store_true", help="train nothing: tell what the finished runs say")
     options = parser.parse_args(arguments)
     options.work = options.work.resolve()
     options.work.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,10 @@ from retort.training.trainer import fit
 Run = dict[str, Any]
 
 
+class NotRunError(Exception):
+    """A run that is not finished, in a study that trains nothing."""
+
+
 class Study:
     """One data set, one teacher, and the runs under it."""
 
@@ -58,7 +62,12 @@ class Study:
         )
 
     def run(self, arm: Arm, seed: int) -> Run:
-        """Return the finished run of an arm, which is trained where none is known."""
+        """Return the finished run of an arm, which is trained where none is known.
+
+        Raises:
+            NotRunError: none is known, and nothing is to be trained.
+
+        """
         given = treatment(arm, self.epochs, lambda name: cost_of(self.run(Arm.read(name), seed)))
         found = self.run_of(given, seed, f"{self.given.name} {arm.name} seed {seed}")
         return {**found, "set": self.given.name, "recipe": arm.name, "seed": seed}
@@ -66,6 +75,8 @@ class Study:
     def run_of(self, given: Treatment, seed: int, name: str) -> Run:
         """Return the finished run of a treatment, which is trained, and told of as *name*, where none is known."""
         key = key_of(*key_facts(self.facts(given, seed)))
+        if key not in self.runs and self.options.known:
+            raise NotRunError(name)
         if key not in self.runs:
             found = piloted(self, given, seed, key) if given.piloted else self._train(name, given, seed, key)
             self.runs[key] = found

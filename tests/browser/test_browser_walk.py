@@ -129,6 +129,17 @@ def walk(page: Page) -> list[str]:
     return [*(f"focus is not visible on {one}" for one in unseen), *(f"not reached: {one}" for one in left)]
 
 
+def settled_width(page: Page) -> int:
+    """Return how wide the page is, once its charts have followed a narrower window, which takes a while."""
+    width = int(page.evaluate("document.documentElement.scrollWidth"))
+    for _ in range(100):
+        if width <= NARROWEST:
+            break
+        page.wait_for_timeout(100)
+        width = int(page.evaluate("document.documentElement.scrollWidth"))
+    return width
+
+
 def test_a_page_is_accessible_light_and_within_its_policy_and_all_of_it_is_reached_by_keyboard(
     filled: Filled, browser: Browser, walked: WalkedPage
 ):
@@ -162,8 +173,7 @@ def test_a_page_is_accessible_light_and_within_its_policy_and_all_of_it_is_reach
         if walked.apart:  # its charts follow the width when it has stayed for a moment
             page.reload()
             page.wait_for_selector(walked.drawn, state="attached")
-        width = page.evaluate("document.documentElement.scrollWidth")
-        assert width <= NARROWEST, "it scrolls sideways"
+        assert settled_width(page) <= NARROWEST, "it scrolls sideways"
         assert page.evaluate(UNLABELLED) == []
         if rows := page.evaluate(TABLES):
             tree = context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
