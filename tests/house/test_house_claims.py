@@ -59,3 +59,14 @@ def test_the_documentations_table_says_what_networks_reached() -> None:
                 for row in rows("docs/when-it-helps.md")
                 if len(row) == 6
             ), (images, recipe, wanted)
+
+
+def test_the_readme_says_what_was_measured_from_pretrained_weights() -> None:
+    told = json.loads((RESULTS / "quality-pretrained-160-cpu.json").read_text())["sets"]
+    wanted = {"bccd": ("minus_plain", "minus_equal_time=cached"), "ui": ("minus_equal_time=cached",)}
+    cells = " ".join(cell for row in rows("README.md") for cell in row)
+    for name, differences in wanted.items():
+        entry = told[name]["summary"]["cached"]
+        for one in differences:
+            low, high = entry[f"{one}_interval"]
+            assert f"{100 * entry[one]:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})" in cells, (name, one)
