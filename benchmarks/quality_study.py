@@ -92,7 +92,7 @@ class Study:
             extras["start"] = hashlib.sha256(self.options.student_weights.read_bytes()).hexdigest()
         if self.given.rest:
             extras["images"] = given.images
-        if labelled and given.images == "pseudo":
+        if given.images == "pseudo":
             extras["labels"] = [self.options.least, self.options.ignore_from]
         if given.images == "few_labels":
             extras["labels"] = FEW_LABELS
