@@ -106,13 +106,20 @@ def ramped(distillation: DistillationSpec, part: float) -> DistillationSpec:
 
 
 def measured(weights: Path, conditions: Conditions, held: HeldApart) -> tuple[float, float, Matches]:
-    """Return mAP50, mAP50-95 and matches of a short training's network on the held-apart images."""
+    """Return mAP50, mAP50-95 and matches of a short training's network on the held-apart images.
+
+    Its batch normalisation has statistics of the images that it was trained on: after few steps the running ones lag,
+    and rank networks in the wrong order (docs/log/recipes-pretrained.md).
+    """
     from retort.training import models
     from retort.training.evaluate import accuracy
+    from retort.training.precise_batch_norm import renew_statistics
 
     matches: list[Matches] = []
     here = dataclasses.replace(conditions, data_yaml=held.data_yaml, split="val", on_matches=matches.append)
-    found = accuracy(models.load(weights), here)
+    network = models.load(weights)
+    renew_statistics(network, sorted((held.data_yaml.parent / "images/train").iterdir()), conditions.imgsz)
+    found = accuracy(network, here)
     return found.map50, found.map, matches[0]
 
 
