@@ -20,7 +20,7 @@ CALIBRATION_STEPS = 50
 """Steps over which ``balance: task_loss`` measures each term before its scale is frozen."""
 FIRST_STEPS = 32
 """Steps that ``balance: gradient`` measures each, as the gradients change fastest at the start."""
-EVERY = 4, 32
+EVERY = 8, 32
 """Steps between two later measurements, each of which costs part of a backward pass: an eighth of an epoch, in these
 bounds."""
 MEMORY = 16, 256
