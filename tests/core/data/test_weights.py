@@ -174,7 +174,7 @@ def test_a_published_file_that_has_other_bytes_than_it_must_have_is_not_taken(tm
     assert not (tmp_path / "yolov8m.pt").exists()
 
 
-@pytest.mark.parametrize("name", ["yolo11n.pt", "yolo26n.pt"])
+@pytest.mark.parametrize("name", ["yolo11n.pt", "yolo26l.pt"])
 def test_a_file_of_a_published_name_is_told_or_refused_where_its_digest_is_not_known(tmp_path: Path, name: str):
     path = tmp_path / name
     path.write_bytes(checkpoint())
