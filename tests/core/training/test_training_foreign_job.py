@@ -33,4 +33,4 @@ def test_a_job_is_taught_by_the_boxes_of_an_onnx_detector(tmp_path: Path):
     assert isinstance(last, FinishedEvent)
     result = last.result.model_dump(mode="json")
     assert 0 <= result["roles"]["teacher"]["map"] <= 1
-    assert result["roles"]["teacher"]["num_parameters"] == 0
+    assert result["roles"]["teacher"]["num_parameters"] > 0

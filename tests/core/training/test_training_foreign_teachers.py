@@ -155,3 +155,21 @@ def test_its_figures_name_no_line_of_upstream_that_could_not_read_it(data_yaml: 
     found = accuracy(network, Conditions(data_yaml, imgsz=64, device="cpu", loader_workers=0), "detr.onnx")
     assert 0 <= found.map <= 1
     assert found.command is None
+
+
+class Weighed(Fixed):
+    """Has weights, and no need of what they compute."""
+
+    def __init__(self) -> None:
+        super().__init__("detr", BOXES, SURE)
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: torch.Tensor, sizes: torch.Tensor | None = None) -> Any:
+        return super().forward(images + self.conv(images).mean() * 0, sizes)
+
+
+def test_the_weights_of_a_graph_are_counted(tmp_path: Path):
+    inputs = [torch.rand(1, 3, 64, 64)]
+    without = write(tmp_path / "without.onnx", Fixed("detr", BOXES, SURE), inputs, OUTPUTS["detr"], CLASSES)
+    counted = write(tmp_path / "with.onnx", Weighed(), inputs, OUTPUTS["detr"], CLASSES)
+    assert prepared(counted).num_parameters - prepared(without).num_parameters == 4 * 3 * 3 * 3 + 4

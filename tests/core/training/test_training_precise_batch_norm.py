@@ -21,9 +21,7 @@ def first_norm(network: nn.Module) -> nn.BatchNorm2d:
     return next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
 
 
-def test_statistics_are_those_of_the_images_whatever_they_were(
-    published: Callable[..., Path], data_yaml: Path
-) -> None:
+def test_statistics_are_those_of_the_images_whatever_they_were(published: Callable[..., Path], data_yaml: Path) -> None:
     network = models.load(published("yolov8n"))
     images, norm = images_of(data_yaml)[:16], first_norm(network)
     seen = torch.cat([prepare(image, 64)[0] for image in images])

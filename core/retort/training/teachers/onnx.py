@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ from retort.training.teachers.base import BoxNetwork, fitted, raw_output
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_FLOATING = {1, 10, 11, 16}
+"""ONNX's numbers for float32, float16, float64 and bfloat16."""
 
 
 def load(weights: Path) -> OnnxNetwork | None:
@@ -60,6 +64,14 @@ class OnnxNetwork(BoxNetwork):
         boxes = next(one for one in outputs if one.name == self.answer.boxes)
         self._most = 1 if self._single or len(boxes.shape) == 2 else self._batch
         """Images at a time; None takes any number."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers of floating point that the graph keeps as tensors."""
+        import onnx
+
+        kept = onnx.load(self._weights, load_external_data=False).graph.initializer
+        return sum(math.prod(one.dims) for one in kept if one.data_type in _FLOATING)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the sessions behind, which a copy opens for itself."""
