@@ -96,7 +96,7 @@ def malicious(told: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
         ),
         "a training": lambda model: model.training_info.add(),
         "sparse tensors": lambda model: model.graph.sparse_initializer.add(),
-        "operators of two sets": lambda model: model.opset_import.append(helper.make_opsetid("com.microsoft", 1)),
+        "its operators' version twice": lambda model: model.opset_import.append(helper.make_opsetid("ai.onnx", 12)),
         "no operators' version": _set("opset_import", []),
         "operators of the future": _set("opset_import.0.version", 1000),
         "a format of the past": _set("ir_version", 1),

@@ -46,6 +46,8 @@ _FLOATS = {1: "F32", 10: "F16"}
 _MODEL_FORBIDDEN = {20: "a training graph", 25: "functions of its own"}
 _ATTRIBUTE_GRAPHS = {6, 11}
 _METADATA, _GRAPH = 14, 7
+_STANDARD = {"", "ai.onnx"}
+"""Names of ONNX's own set of operators."""
 
 
 @dataclass
@@ -98,7 +100,7 @@ class _GraphReader:
             if number == 1 and isinstance(value, int):
                 version = value
             elif number == 8:
-                opsets.append(self._opset(_span(value)))
+                opsets += self._opset(_span(value))
             elif number == _METADATA:
                 self._add_metadata(_span(value))
             elif number == _GRAPH:
@@ -110,15 +112,15 @@ class _GraphReader:
         self._share()
         return self._found
 
-    def _opset(self, span: FieldSpan) -> int:
+    def _opset(self, span: FieldSpan) -> list[int]:
+        """Return the version of ONNX's own operators; none of others, which some exporters name and do not use."""
         domain, version = "", 0
         for number, value in self._read.fields(span):
             if number == 1:
                 domain = self._read.text(value, _LONGEST_NAME)
             elif number == 2 and isinstance(value, int):
                 version = value
-        _insist_on_standard(domain)
-        return version
+        return [version] if domain in _STANDARD else []
 
     def _add_metadata(self, span: FieldSpan) -> None:
         key = text = ""
@@ -295,7 +297,7 @@ def _span(value: int | FieldSpan) -> FieldSpan:
 
 
 def _insist_on_standard(domain: str) -> None:
-    if domain not in {"", "ai.onnx"}:
+    if domain not in _STANDARD:
         raise Flaw(f"it needs operators of {domain[:60]!r}; only ONNX's own are known")
 
 

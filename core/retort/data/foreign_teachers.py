@@ -80,13 +80,14 @@ def prepare(
 def is_foreign(source: Path) -> bool:
     """Return True if *source* is a detector of another family.
 
-    It is ONNX or safetensors that name none of Ultralytics' YOLO networks.
+    It is ONNX or safetensors that name none of Ultralytics' YOLO networks; or a graph that names one and has more in
+    it than the network, such as NMS, so that it cannot be taken apart.
     """
     if not states.is_state(source):
         return False
     try:
         if _is_onnx(source):
-            return not states.names_network(onnx_graph.read(source, plain=False).metadata)
+            return not states.names_network(onnx_graph.read(source, plain=False).metadata) or not _is_plain(source)
         metadata, tensors = tensor_rows.read(source)
     except (Flaw, OSError):
         return False  # what converts it says what is wrong
@@ -96,6 +97,15 @@ def is_foreign(source: Path) -> bool:
 def _is_onnx(source: Path) -> bool:
     with source.open("rb") as file:
         return onnx_graph.begins_like_one(file.read(tensor_rows.BEGIN))
+
+
+def _is_plain(source: Path) -> bool:
+    """Return True if an ONNX graph is of a network alone."""
+    try:
+        onnx_graph.read(source)
+    except Flaw:
+        return False
+    return True
 
 
 def _is_torchvision(names: object) -> bool:

@@ -134,6 +134,42 @@ def test_a_graph_that_names_its_network_is_still_taken_apart(tmp_path: Path):
     assert isinstance(prepared(source, names=CLASSES), BoxNetwork)  # an adapter says that it teaches by its boxes
 
 
+class Suppressed(Fixed):
+    """Ends in NMS, as Ultralytics' ``export(nms=True)`` does; *masks* are a segmentation network's coefficients."""
+
+    def __init__(self, masks: int = 0) -> None:
+        super().__init__("final", BOXES, SURE)
+        self.masks = masks
+
+    def forward(self, images: torch.Tensor, sizes: torch.Tensor | None = None) -> Any:
+        final = super().forward(images, sizes)
+        if not self.masks:
+            return final + final.argmax(1, keepdim=True) * 0
+        rows = torch.cat([final, final[..., :1].expand(-1, -1, self.masks)], -1)
+        return rows, images.mean((1, 2, 3))[:, None, None, None].expand(-1, self.masks, 16, 16)
+
+
+@pytest.mark.parametrize("masks", [0, 32])
+def test_a_yolo_that_cannot_be_taken_apart_teaches_by_its_boxes(masks: int, tmp_path: Path):
+    """Found with files of two packages: NMS in the graph, and a segmentation network."""
+    images, outputs = torch.rand(1, 3, 64, 64), ["output0", "output1"][: 2 if masks else 1]
+    described = "Ultralytics YOLO11n model trained on x"
+    source = write(tmp_path / "nms.onnx", Suppressed(masks), [images], outputs, CLASSES, description=described)
+    teacher, plain = prepared(source), prepared(stranger(tmp_path, "final"))
+    assert isinstance(teacher, BoxNetwork)
+    torch.testing.assert_close(teacher(images), plain(images))
+
+
+def test_a_set_of_operators_that_is_named_and_not_used_does_no_harm(tmp_path: Path):
+    """Paddle's exporter names its own, onnxruntime's optimizer names four."""
+    source = stranger(tmp_path, "detr")
+    model = onnx.load(source)
+    for name in ("Paddle", "com.microsoft"):
+        model.opset_import.append(onnx.helper.make_opsetid(name, 1))
+    onnx.save(model, tmp_path / "more.onnx")
+    assert isinstance(prepared(tmp_path / "more.onnx"), BoxNetwork)
+
+
 def test_the_terms_of_an_onnx_teacher_are_alive(batch: dict[str, Any], tmp_path: Path):
     teacher = prepared(stranger(tmp_path, "detr"))
     model = join(student_of("yolov8n"), teacher, {"kind": "class_logits"}, {"kind": "box_giou"})

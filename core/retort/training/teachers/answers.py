@@ -125,7 +125,9 @@ def recognise(outputs: Sequence[GraphOutput], adapter: TeacherAdapter, number: i
     others = [one for one in outputs if one != boxes and len(one.shape) <= 3]
     if boxes.shape[-1:] == (4,):
         return _of_several(boxes, others, adapter, number, by_name)
-    columns, rows = boxes.shape[1:] if len(boxes.shape) == 3 else (None, None)
+    more = _coefficients(outputs)
+    sides = boxes.shape[1:] if len(boxes.shape) == 3 else (None, None)
+    columns, rows = (None if side is None else side - more for side in sides)
     transposed = 4 + number
     rtdetr = "rtdetr" in told.lower()
     if rows == 6 and not rtdetr and columns != transposed:
@@ -138,10 +140,17 @@ def recognise(outputs: Sequence[GraphOutput], adapter: TeacherAdapter, number: i
     raise ModelError(message, hint=f"as many names as it has classes; {HINT}")
 
 
+def _coefficients(outputs: Sequence[GraphOutput]) -> int:
+    """Return how many columns after a box's own are for its mask: one for each prototype (N, 32, H, W)."""
+    prototypes = [one for one in outputs if len(one.shape) == 4]
+    return prototypes[0].shape[1] or 0 if len(prototypes) == 1 else 0
+
+
 def _boxes_of(outputs: Sequence[GraphOutput]) -> GraphOutput | None:
-    fours = [one for one in outputs if one.shape[-1:] == (4,) and not one.whole]
-    if len(outputs) == 1 or len(fours) == 1:
-        return (fours or list(outputs))[0]
+    tables = [one for one in outputs if len(one.shape) < 4]
+    fours = [one for one in tables if one.shape[-1:] == (4,) and not one.whole]
+    if len(tables) == 1 or len(fours) == 1:
+        return (fours or tables)[0]
     return next((one for one in fours if one.name in {"boxes", "dets", "pred_boxes"}), None)
 
 
