@@ -23,7 +23,8 @@ ARCHITECTURE, NAMES = "retort.architecture", "retort.names"
 HINT = (
     "a .safetensors or .onnx file of one of Ultralytics' detectors, which says in its metadata, or by architecture and "
     "names in the request, which network it is and what its classes are; or the .pt file that it comes from; detectors "
-    "of other kinds can only teach, named in teacher.weights by a file of the model folder"
+    "of other kinds can only teach, named in teacher.weights by a file of the model folder or, for retort run, by its "
+    "path"
 )
 _LIMITS = DocumentLimits(most_bytes=1 << 20, most_values=20_000, most_depth=16)
 _MOST_CLASSES = 10_000

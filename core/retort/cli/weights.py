@@ -12,7 +12,7 @@ from retort.cli.options import note
 from retort.client.answers import Model
 from retort.client.client import Client
 from retort.constants import WEIGHTS_SUFFIXES
-from retort.errors import RetortError, SpecError, UserError
+from retort.errors import ModelError, RetortError, SpecError, UserError
 from retort.files import sha256_of
 from retort.model_ref import Known, ModelRef
 from retort.settings import Settings
@@ -55,16 +55,14 @@ def register_weights(document: Any, register: Registrar) -> Any:
 
     Raises:
         UserError: there is no such file.
-        ModelError: it is not a PyTorch checkpoint.
+        ModelError: it holds no detector that can be used.
 
     """
-    from retort.data.weights import check_checkpoint
 
     def registered(text: str) -> str:
         path = Path(text).expanduser()
         if not path.is_file():
             raise UserError(f"cannot read the weights {text}", hint="name a file of weights that is there")
-        check_checkpoint(path, text)  # before it is copied, or travels
         return register(path, name_for(path))
 
     return _replaced(document, registered, is_path)
@@ -94,8 +92,20 @@ def _folder(path: Path) -> str:
     return folder.parent.name if folder.name == "weights" else folder.name
 
 
+def _insist_on_detector(path: Path) -> None:
+    """Insist on a YOLO, or on a detector of another family, which can teach on this machine."""
+    from retort.data import foreign_teachers, weights
+
+    try:
+        weights.check_checkpoint(path, str(path))
+    except ModelError:
+        if not foreign_teachers.can_teach(path):
+            raise
+
+
 def reference_only(path: Path, name: str) -> str:
     """Return the reference that the file would have, and register nothing."""
+    _insist_on_detector(path)
     return str(ModelRef(name, sha256_of(path)))
 
 
@@ -103,6 +113,7 @@ def register_here(path: Path, name: str) -> str:
     """Copy the file into this machine's model folder."""
     from retort.data import weights
 
+    _insist_on_detector(path)
     model_dir = Settings().model_dir
     assert model_dir is not None
     reference = str(weights.register(name, path, model_dir))
@@ -171,8 +182,10 @@ def registered_models(client: Client, name: str) -> tuple[Model, ...]:
 
 def register_with(client: Client) -> Registrar:
     """Return what sends a file to the service, once."""
+    from retort.data.weights import check_checkpoint
 
     def register(path: Path, name: str) -> str:
+        check_checkpoint(path, str(path))  # before it travels
         digest = sha256_of(path)
         known = {model["sha256"]: model["reference"] for model in registered_models(client, name)}
         if digest not in known:

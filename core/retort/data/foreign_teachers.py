@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from retort.checkpoints import onnx_graph, rtdetr, states, tensor_rows
+from retort.checkpoints import onnx_graph, opening, rtdetr, states, tensor_rows
 from retort.checkpoints.records import Flaw
 from retort.confinement import Mode, Part
 from retort.data.converted_weights import (
@@ -54,10 +54,10 @@ def prepare(
         except ModelError:
             if states.is_state(source) or not _teaches_by_boxes(source, model_dir, mode, without):
                 raise
-    digest = sha256_of(source)
+    digest, name = sha256_of(source), _file_name(source)
     told = (adapter or TeacherAdapter()).model_dump(mode="json", exclude_defaults=True)
     key = sha256(f"{digest} {json.dumps(told, sort_keys=True)}".encode()).hexdigest()
-    target = model_dir / FOLDER / key / source.name
+    target = model_dir / FOLDER / key / name
     if not is_intact(target):
         forget_unused(model_dir / FOLDER)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +92,30 @@ def is_foreign(source: Path) -> bool:
     except (Flaw, OSError):
         return False  # what converts it says what is wrong
     return not states.names_network(metadata) and _is_torchvision(tensors)
+
+
+def can_teach(source: Path) -> bool:
+    """Return True if *source* is a detector of another family, also a .pt file.
+
+    Its bytes are read, by opcodes where it is one; nothing in them is run.
+    """
+    if states.is_state(source):
+        return is_foreign(source)
+    try:
+        _, tensors, metadata = opening.open_tensors(source, source.name)
+    except ModelError:
+        return False
+    return rtdetr.ARCHITECTURE in metadata or _is_torchvision(tensors.found)
+
+
+def _metadata(source: Path) -> dict[str, str]:
+    """Return what *source* says of itself; the whole file is checked."""
+    return dict(onnx_graph.read(source, plain=False).metadata if _is_onnx(source) else tensor_rows.read(source)[0])
+
+
+def _file_name(source: Path) -> str:
+    """Return what a prepared file is called: a registered one has the suffix .pt, whatever it is."""
+    return source.with_suffix(".onnx").name if states.is_state(source) and _is_onnx(source) else source.name
 
 
 def _is_onnx(source: Path) -> bool:
@@ -131,11 +155,7 @@ def _names(source: Path, name: str, told: dict[str, object]) -> list[str]:
 
     """
     try:
-        if _is_onnx(source):
-            metadata = dict(onnx_graph.read(source, plain=False).metadata)
-        else:
-            metadata = dict(tensor_rows.read(source)[0])
-        given = told.get("names")
+        metadata, given = _metadata(source), told.get("names")
         return list(states.class_list(given) if given else states.names_in(metadata))
     except (Flaw, OSError) as error:
         raise ModelError(f"{name} cannot teach: {error}", hint=NAMES_HINT) from error

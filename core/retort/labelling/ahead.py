@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retort import class_names
 from retort.constants import Role
+from retort.errors import TeacherMismatch
 from retort.files import sha256_of
 from retort.pipeline import train
 from retort.pipeline.context import Context
@@ -39,6 +41,7 @@ def ask_ahead(
     Raises:
         ModelError: the weights cannot be loaded.
         DataError: a file is not an image.
+        TeacherMismatch: it has seen none of the data's classes.
         Stopped: the run was asked to stop.
 
     """
@@ -54,6 +57,7 @@ def ask_ahead(
         cache = known or _ask(context, weights, origin, files, tell)
         if shared is not None and known is None:
             _leave(context, shared, cache)
+    _refuse_nothing(context, cache)
     cache.save(target)
     return TaughtAhead(
         file=target.name,
@@ -65,6 +69,22 @@ def ask_ahead(
         size_bytes=target.stat().st_size,
         seconds=round(time.monotonic() - started, 1),
         reused=known is not None,
+    )
+
+
+def _refuse_nothing(context: Context, cache: TeacherCache) -> None:
+    """Refuse a teacher whose boxes are all of other classes than the data's."""
+    data = context.inputs.dataset
+    theirs = [
+        theirs for _, theirs in class_names.pairs(dict(enumerate(data.names)), dict(enumerate(cache.origin.names)))
+    ]
+    if data.merged or cache.probabilities[:, theirs].any():
+        return
+    others = sorted({cache.origin.names[label] for label in cache.probabilities.argmax(1)})
+    found = f"its {len(cache.corners):,} boxes are of {', '.join(others[:5])}" if others else "it finds nothing"
+    raise TeacherMismatch(
+        f"the teacher sees none of {', '.join(data.names[:5])} on {len(cache.images):,} images: {found}",
+        hint="a teacher that was trained on such images, or these classes by the names that it has for them",
     )
 
 

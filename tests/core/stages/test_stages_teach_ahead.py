@@ -15,7 +15,7 @@ from core.training.pictures import NAMES, draw
 from random_teacher import make_opinionated
 from retort.data.inputs import Inputs
 from retort.data.prepare import prepare
-from retort.errors import Stopped
+from retort.errors import Stopped, TeacherMismatch
 from retort.labelling import ahead
 from retort.pipeline.answers import CachedTeaching
 from retort.pipeline.context import Context
@@ -101,6 +101,23 @@ def test_what_one_run_has_asked_another_takes(asking: Asking) -> None:
     assert second.figures.digest == first.figures.digest
     assert "the teacher was asked by an earlier run: 6 images" in said
     assert (other / second.path).read_bytes() == (workdir / first.path).read_bytes()
+
+
+def test_a_teacher_that_sees_none_of_the_classes_is_refused_before_anything_is_trained(
+    asking: Asking, home: Path
+) -> None:
+    """Found with a YOLO of COCO that saw doughnuts alone, and a job that failed in its first epoch."""
+    from retort.training import models
+
+    names = {**NAMES, len(NAMES): "donut"}
+    network = models.build("yolov8n", names=names, weights=None, seed=1)
+    make_opinionated(network)
+    for level in network.model[-1].cv3:
+        level[-1].bias.data[: len(NAMES)] = -60.0
+        level[-1].weight.data[: len(NAMES)] = 0.0
+    models.publish(network, home / "models" / "blind.pt", names=names, imgsz=64)
+    with pytest.raises(TeacherMismatch, match=r"sees none of .* on 6 images: its \d+ boxes are of donut$"):
+        asking("blind", teacher={"weights": "blind.pt"})
 
 
 @pytest.mark.parametrize(

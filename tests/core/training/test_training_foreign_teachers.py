@@ -12,9 +12,12 @@ import torch
 from core.training.foreign_detectors import OUTPUTS, Fixed, write
 from core.training.pictures import NAMES
 from core.training.test_training_distillation import join, student_of
-from retort.data import foreign_teachers
+from retort import model_ref
+from retort.cli.weights import register_here, register_weights
+from retort.data import foreign_teachers, weights
 from retort.data.checkpoint_names import stored_names
 from retort.errors import ModelError
+from retort.settings import Settings
 from retort.spec.adapter import TeacherAdapter
 from retort.training import teachers
 from retort.training.distillation.boxes import boxes_of
@@ -168,6 +171,20 @@ def test_a_set_of_operators_that_is_named_and_not_used_does_no_harm(tmp_path: Pa
         model.opset_import.append(onnx.helper.make_opsetid(name, 1))
     onnx.save(model, tmp_path / "more.onnx")
     assert isinstance(prepared(tmp_path / "more.onnx"), BoxNetwork)
+
+
+def test_retort_run_takes_a_graph_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It registers what a path names, and whatever is registered lies there as a .pt file."""
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
+    source = stranger(tmp_path, "detr", names=None)
+    named = register_weights({"teacher": {"weights": str(source)}}, register_here)["teacher"]["weights"]
+    reference, model_dir = model_ref.parse(named), Settings().model_dir
+    assert reference is not None
+    assert model_dir is not None
+    assert isinstance(prepared(weights.resolve_registered(reference, model_dir), names=CLASSES), BoxNetwork)
+    source.write_bytes(source.read_bytes()[:-40])
+    with pytest.raises(ModelError, match=r"detr\.onnx cannot be loaded"):
+        register_here(source, "detr")
 
 
 def test_the_terms_of_an_onnx_teacher_are_alive(batch: dict[str, Any], tmp_path: Path):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from core.training.test_training_distillation import join, student_of
-from retort.data import converted_weights, foreign_teachers
+from retort.data import converted_weights, foreign_teachers, weights
 from retort.errors import ModelError
 from retort.spec.adapter import TeacherAdapter
 from retort.training import models, teachers
@@ -42,6 +42,13 @@ def saved(folder: Path, network: Any, name: str = "detr.pt") -> Path:
     folder.mkdir(exist_ok=True)
     torch.save({"epoch": -1, "model": network.half(), "ema": None, "train_args": arguments}, folder / name)
     return folder / name
+
+
+def test_it_can_be_registered_and_teaches_from_there(tmp_path: Path):
+    source = saved(tmp_path, network_of())
+    assert foreign_teachers.can_teach(source)
+    kept = weights.resolve_registered(weights.register("detr", source, tmp_path), tmp_path)
+    assert isinstance(teachers.load(foreign_teachers.prepare(kept, None, tmp_path).path), RtdetrNetwork)
 
 
 def test_its_boxes_have_the_probabilities_of_all_classes(tmp_path: Path):
