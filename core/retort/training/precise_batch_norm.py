@@ -1,4 +1,4 @@
-"""Compute the running statistics of batch normalisation anew, as its last weights would have them."""
+"""Recompute running statistics of batch normalisation for the current weights."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _BATCH = 16
 
 
 def renew_statistics(network: nn.Module, images: Sequence[Path], imgsz: int) -> None:
-    """Replace the running means and variances of *network* by those of *images*, letterboxed to the side *imgsz*.
+    """Replace the running means and variances of *network* by those of *images*.
 
-    While the learning rate is high the running statistics are those of weights that were there some thirty steps ago.
-    At most ``MOST_IMAGES`` are seen, evenly spread. What is known as precise batch normalisation: Wu and Johnson 2021,
-    "Rethinking 'Batch' in BatchNorm", section 3.
+    At most ``MOST_IMAGES`` are seen, evenly spread, letterboxed to the side *imgsz*. While the learning rate is high,
+    running statistics belong to weights of some thirty steps before. The field calls this precise batch normalisation:
+    Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3.
     """
     seen = images[:: math.ceil(len(images) / MOST_IMAGES)]
     where = next(network.parameters())
