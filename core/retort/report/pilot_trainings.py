@@ -114,11 +114,13 @@ def measured(weights: Path, conditions: Conditions, held: HeldApart) -> tuple[fl
     from retort.training import models
     from retort.training.evaluate import accuracy
     from retort.training.precise_batch_norm import renew_statistics
+    from retort.training.ultralytics_api import select_device
 
     matches: list[Matches] = []
     here = dataclasses.replace(conditions, data_yaml=held.data_yaml, split="val", on_matches=matches.append)
-    network = models.load(weights)
-    renew_statistics(network, sorted((held.data_yaml.parent / "images/train").iterdir()), conditions.imgsz)
+    network = models.load(weights).to(select_device(conditions.device, verbose=False))
+    images = sorted((held.data_yaml.parent / "images/train").iterdir())
+    renew_statistics(network, images, conditions.imgsz, on_batch=conditions.on_batch)
     found = accuracy(network, here)
     return found.map50, found.map, matches[0]
 
