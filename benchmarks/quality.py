@@ -33,7 +33,7 @@ from retort.spec import ViewName  # noqa: E402
 def known_runs(options: argparse.Namespace) -> dict[str, Run]:
     """Return the finished runs by key, from the working folder and from the JSON file."""
     found: dict[str, Run] = {}
-    stored = json.loads(options.json.read_text())["runs"] if options.json and options.json.exists() else []
+    stored = json.loads(options.json.read_text()).get("runs", []) if options.json and options.json.exists() else []
     kept = [json.loads(path.read_text()) for path in sorted((options.work / "runs").glob("*.json"))]
     for run in [*stored, *kept]:
         found[run["key"]] = run
