@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 import psutil
@@ -43,8 +44,16 @@ def lab(home: Path, port: int) -> Iterator[tuple[psutil.Process, str]]:
 
 
 def listening(process: psutil.Process) -> set[str]:
-    every = [one.net_connections() for one in (process, *process.children(recursive=True))]
-    return {found.laddr.ip for part in every for found in part if found.status == psutil.CONN_LISTEN}
+    every = [found for one in (process, *process.children(recursive=True)) for found in connections(one)]
+    return {found.laddr.ip for found in every if found.status == psutil.CONN_LISTEN}
+
+
+def connections(process: psutil.Process) -> list[Any]:
+    """Return what *process* has open; nothing of one that has ended since it was listed."""
+    try:
+        return process.net_connections()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def test_the_lab_is_reached_from_this_machine_alone_and_with_its_token_and_opens_the_notebooks(tmp_path: Path):

@@ -340,7 +340,10 @@ class Histories(RuleBasedStateMachine):
             assert row["result"]["duration_s"] == row["attempt"]
 
     def retries_left(self, seen: Seen, own: dict[str, list[dict[str, Any]]]) -> int:
-        """Retries by the history: a failed attempt costs one, one that got further than all before restores them."""
+        """Retries by the history: a failed attempt costs one, one that got further than all before restores them.
+
+        One that pauses costs none, whatever ends it, but where its batch is halved: no pause makes memory short.
+        """
         first: dict[Any, int] = {}
         for one in own["metrics"]:
             if one["step"] > 0 and one["name"].endswith(MAP):
@@ -354,6 +357,8 @@ class Histories(RuleBasedStateMachine):
                     left = seen.retries if attempt in first.values() else left
                     failed = later["reason"] not in {"drain", "pause"}
                     left -= failed and (earlier["name"], later["name"]) == (JobState.RUNNING, JobState.QUEUED)
+                    halved = (own["attempts"][attempt - 1]["failure"] or {}).get("code") == "out_of_memory"
+                    left -= halved and later["name"] == JobState.PAUSED
         return left
 
     def rows(self) -> dict[str, dict[str, Any]]:
