@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,7 +106,7 @@ def can_teach(source: Path) -> bool:
         _, tensors, metadata = opening.open_tensors(source, source.name)
     except ModelError:
         return False
-    return rtdetr.ARCHITECTURE in metadata or _is_torchvision(tensors.found)
+    return _is_known(metadata, tensors.found)
 
 
 def _metadata(source: Path) -> dict[str, str]:
@@ -132,6 +133,11 @@ def _is_plain(source: Path) -> bool:
     return True
 
 
+def _is_known(metadata: Mapping[str, str], tensors: object) -> bool:
+    """Return True if a .pt file's *metadata* or the names of its *tensors* are those of a family that teaches."""
+    return rtdetr.ARCHITECTURE in metadata or _is_torchvision(tensors)
+
+
 def _is_torchvision(names: object) -> bool:
     return any(str(name).startswith(_TORCHVISION) for name in names)  # type: ignore[attr-defined]
 
@@ -142,7 +148,7 @@ def _teaches_by_boxes(source: Path, model_dir: Path, mode: Mode, without: tuple[
         try:
             run_confined(reading(source, source.name, mode, without, "state"), source, rows := Path(folder) / "rows")
             metadata, tensors = tensor_rows.read(rows)
-            return rtdetr.ARCHITECTURE in metadata or _is_torchvision(tensors)
+            return _is_known(metadata, tensors)
         except (ModelError, Flaw):
             return False
 
