@@ -132,17 +132,19 @@ class Reaper(Rounds):
 
         Return the number of jobs on the longer page.
         """
-        with self._database.begin() as session:
+        with self._database.autocommit_read() as session:
             asleep = queue.wake(session, idle_s=IDLE_TIMEOUT_S)
-            now = database_now(session)
-            changed = self._clock.look(session, now=now)
-            lost = [] if changed else queue.reap(session, now=now, limit=_PAGE)
-            expired = [] if changed else queue.expire(session, now=now, limit=_PAGE)
-            unchecked = 0 if changed else datasets.reap(session, now=now) + fetches.reap(session, now=now)
-        if changed:
-            _log.warning("clock set, or machine suspended", step_s=changed.step_s, suspended_s=changed.suspended_s)
         if asleep:
             _log.warning("transactions of sleeping clients ended", number=asleep)
+        changed = self._clock.look(self._database)
+        if changed:
+            _log.warning("clock set, or machine suspended", step_s=changed.step_s, suspended_s=changed.suspended_s)
+            return 0
+        with self._database.begin() as session:
+            now = database_now(session)
+            lost = queue.reap(session, now=now, limit=_PAGE)
+            expired = queue.expire(session, now=now, limit=_PAGE)
+            unchecked = datasets.reap(session, now=now) + fetches.reap(session, now=now)
         for job in lost:
             _log.warning("worker lost", job=job.job_id, state=str(job.state))
         for job in expired:

@@ -26,7 +26,7 @@ from retort.db.models import (
     UploadRow,
     WorkerRow,
 )
-from retort.db.session import NO_SYNC, add_or_ignore
+from retort.db.session import NO_SYNC, Database, DatabaseUnavailable, add_or_ignore, database_now
 from retort.db.webhook_models import DeliveryRow, WebhookRow
 from retort.db.webhooks import BACKOFF_S
 from retort.states import ACTIVE, LIVE_SWEEPS, TERMINAL, AttemptState, DatasetState, JobState
@@ -35,6 +35,8 @@ _STEPS = "clock_steps"
 """Fact of the installation: how many steps have been absorbed."""
 _TOLERANCE = 0.25
 """Part of a lease by which clocks may differ from one look to the next."""
+_READINGS = 3
+"""So often the clocks are read until they were read together."""
 _LONGEST_PAUSE_S = 600.0
 """Longest pause before a retry."""
 
@@ -57,10 +59,10 @@ class ClockChange:
 
 @dataclass(slots=True)
 class _Reading:
+    steps: int
     wall: float
     monotonic: float
     boottime: float
-    steps: int
 
 
 class ClockWatch:
@@ -70,40 +72,71 @@ class ClockWatch:
         self,
         lease_s: float,
         *,
+        wall: Callable[[Session], float] = database_now,
         monotonic: Callable[[], float] = time.monotonic,
         boottime: Callable[[], float] = boottime,
     ) -> None:
         self._lease_s = lease_s
+        self._tolerance_s = lease_s * _TOLERANCE
+        self._wall = wall
         self._monotonic = monotonic
         self._boottime = boottime
         self._last: _Reading | None = None
 
-    def look(self, session: Session, *, now: float) -> ClockChange | None:
+    def look(self, database: Database) -> ClockChange | None:
         """Compare the clocks; absorb what differs, once for all watches of this database.
 
         A change comes back where this watch saw one: leases that look as if they had run out are then renewed once, so
         that live workers can renew them, and nobody reaps in this look.
+
+        Raises:
+            DatabaseUnavailable: the clocks could not be read together, or the change not be absorbed; the next look
+                sees it again.
+
         """
-        seen = _Reading(now, self._monotonic(), self._boottime(), _steps(session))
-        last, self._last = self._last, seen
-        if last is None:
-            end_strayed(session, now=now, lease_s=self._lease_s)
-            return None
+        seen, last = self._read(database), self._last
+        change = None if last is None else self._change(last, seen)
+        if last is None or change:
+            with database.begin() as session:
+                if last and change:
+                    self._absorb(session, change, known=last.steps)
+                    seen.steps = _steps(session)
+                end_strayed(session, now=seen.wall, lease_s=self._lease_s)
+                if change:
+                    renew_expired(session, now=seen.wall, lease_s=self._lease_s)
+        self._last = seen  # only now: a change whose transaction failed is still to come
+        return change
+
+    def _read(self, database: Database) -> _Reading:
+        """Read all clocks at nearly the same time.
+
+        Whoever is stopped, swapped out or kept waiting between two clocks would take that pause for a step of one of
+        them, and move the times of every job by it: such a reading is taken again.
+        """
+        for _ in range(_READINGS):
+            began = self._boottime()
+            monotonic = self._monotonic()
+            with database.autocommit_read() as session:
+                steps = _steps(session)  # before the wall's time: a step that it shows may be absorbed after
+                wall = self._wall(session)
+            width_s = self._boottime() - began
+            if width_s <= self._tolerance_s / 2:
+                return _Reading(steps, wall, monotonic, began)
+        raise DatabaseUnavailable(f"the database took {width_s:.1f} s to tell the time; nothing is reaped by it")
+
+    def _change(self, last: _Reading, seen: _Reading) -> ClockChange | None:
         slept = (seen.boottime - last.boottime) - (seen.monotonic - last.monotonic)
         change = ClockChange((seen.wall - last.wall) - (seen.boottime - last.boottime), slept)
-        tolerance = self._lease_s * _TOLERANCE
-        stepped, suspended = abs(change.step_s) > tolerance, slept > tolerance
-        if not (stepped or suspended):
-            return None
+        found = abs(change.step_s) > self._tolerance_s or slept > self._tolerance_s
+        return change if found else None
+
+    def _absorb(self, session: Session, change: ClockChange, *, known: int) -> None:
+        shift = change.step_s if abs(change.step_s) > self._tolerance_s else 0.0
         # On SQLite the database sleeps with this machine, and with it every worker.
-        asleep_s = slept if suspended and session.get_bind().dialect.name == "sqlite" else 0.0
-        shift = (change.step_s if stepped else 0.0) + asleep_s
-        if shift and _claim_step(session, last.steps):
+        if change.suspended_s > self._tolerance_s and session.get_bind().dialect.name == "sqlite":
+            shift += change.suspended_s
+        if shift and _claim_step(session, known):
             shift_times(session, shift)
-            seen.steps += 1
-        end_strayed(session, now=now, lease_s=self._lease_s)
-        renew_expired(session, now=now, lease_s=self._lease_s)
-        return change
 
 
 def _steps(session: Session) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from retort.db import events, queue, transitions, workers
+from retort.db import DatabaseUnavailable, clock, events, queue, transitions, workers
 from retort.db.clock import ClockChange, ClockWatch
 from retort.db.models import AttemptRow, WorkerRow
 from retort.db.queue import ReapedJob
@@ -16,6 +17,11 @@ from retort.states import AttemptState, JobState
 from support.db_harness import LEASE_S, T0, Shop
 
 TWO_HOURS = 7200.0
+HALT_S = LEASE_S / 2
+"""More than clocks may differ by, less than a lease."""
+
+
+READ = ("wall", "awake", "booted")
 
 
 @dataclass
@@ -26,12 +32,33 @@ class Machine:
     wall: float = T0
     awake: float = 50.0
     booted: float = 100.0
+    halts_at: str | None = None
+    halts_once: bool = True
+    halt: Callable[[float], None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.watch = self.another_watch()
+        self.halt = self.live
 
     def another_watch(self) -> ClockWatch:
-        return ClockWatch(LEASE_S, monotonic=lambda: self.awake, boottime=lambda: self.booted)
+        return ClockWatch(
+            LEASE_S,
+            wall=lambda _: self.read("wall"),
+            monotonic=lambda: self.read("awake"),
+            boottime=lambda: self.read("booted"),
+        )
+
+    def read(self, clock: str) -> float:
+        """One reading of a clock, before or after which the reader may be kept from going on."""
+        self.held(f"before {clock}")
+        value: float = getattr(self, clock)
+        self.held(f"after {clock}")
+        return value
+
+    def held(self, where: str) -> None:
+        if where == self.halts_at:
+            self.halts_at = None if self.halts_once else where
+            self.halt(HALT_S)
 
     def live(self, seconds: float) -> None:
         self.wall, self.awake, self.booted = self.wall + seconds, self.awake + seconds, self.booted + seconds
@@ -44,10 +71,10 @@ class Machine:
 
     def reap(self, watch: ClockWatch | None = None) -> tuple[ClockChange | None, list[ReapedJob]]:
         """One pass of the reaper, as the worker makes it."""
+        changed = (watch or self.watch).look(self.shop.database)
+        if changed:
+            return changed, []
         with self.shop.database.begin() as session:
-            changed = (watch or self.watch).look(session, now=self.wall)
-            if changed:
-                return changed, []
             return None, queue.reap(session, now=self.wall) + queue.expire(session, now=self.wall)
 
     def renew(self, lease: Lease) -> bool:
@@ -189,3 +216,78 @@ def test_an_ordinary_delay_is_no_step(machine: Machine):
     lease = machine.shop.running()
     machine.live(LEASE_S * 3)
     assert machine.reap() == (None, [ReapedJob(lease.job_id, JobState.QUEUED)])
+
+
+@pytest.mark.parametrize("where", [f"{when} {clock}" for when in ("before", "after") for clock in READ])
+@pytest.mark.parametrize("suspended", [False, True])
+def test_a_reader_that_is_stopped_between_two_clocks_takes_that_for_no_step(
+    machine: Machine, where: str, suspended: bool
+):
+    """It moved the leases of every worker back by its own pause, and their jobs were taken from them."""
+    lease = machine.shop.running()
+    waiting = machine.shop.queued(resources={"max_queue_s": 3600.0})
+    until, expires = machine.shop.job(lease.job_id).lease_until, machine.shop.job(waiting).expires_at
+    machine.halts_at, machine.halt = where, machine.sleep if suspended else machine.live
+    for _ in range(2):
+        machine.live(1)
+        changed, reaped = machine.reap()
+        assert (changed.step_s if changed else 0.0, reaped) == (pytest.approx(0.0), [])
+    assert machine.halts_at is None
+    slept = HALT_S if suspended and machine.shop.database.engine.dialect.name == "sqlite" else 0.0
+    assert machine.shop.job(lease.job_id).lease_until - until == pytest.approx(slept)
+    assert machine.shop.job(waiting).expires_at - expires == pytest.approx(slept)
+
+
+def test_a_step_that_comes_while_the_reader_is_stopped_is_absorbed_at_its_size(machine: Machine):
+    waiting = machine.shop.queued(resources={"max_queue_s": 3600.0})
+    expires = machine.shop.job(waiting).expires_at
+    machine.halts_at = "after wall"
+
+    def halt(seconds: float) -> None:
+        machine.live(seconds)
+        machine.set_clock(TWO_HOURS)
+
+    machine.halt = halt
+    changed, reaped = machine.reap()
+    assert (changed and changed.step_s, reaped) == (pytest.approx(TWO_HOURS), [])
+    assert machine.shop.job(waiting).expires_at == pytest.approx(expires + TWO_HOURS)
+
+
+def test_a_database_that_takes_long_to_tell_the_time_takes_no_job_by_it(machine: Machine):
+    lease = machine.shop.running()
+    machine.live(LEASE_S + 1)
+    machine.halts_at, machine.halts_once = "before wall", False
+    with pytest.raises(DatabaseUnavailable, match=r"took 15\.0 s to tell the time"):
+        machine.reap()
+    machine.halts_at = None
+    assert machine.reap() == (None, [ReapedJob(lease.job_id, JobState.QUEUED)])
+
+
+def test_a_step_whose_transaction_fails_is_absorbed_by_the_next_look(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    """The watch had seen it, and nobody told the database: every lease ran out."""
+    lease = machine.shop.running(retries=0)
+    machine.set_clock(TWO_HOURS)
+    machine.live(5)
+    with monkeypatch.context() as broken:
+        broken.setattr(clock, "end_strayed", refuse)
+        with pytest.raises(DatabaseUnavailable):
+            machine.reap()
+    changed, reaped = machine.reap()
+    assert (changed and changed.step_s, reaped) == (pytest.approx(TWO_HOURS), [])
+    assert machine.renew(lease)
+
+
+def refuse(*_: Any, **__: Any) -> None:
+    raise DatabaseUnavailable("the database is not available: the disk is full")
+
+
+def test_a_watch_that_came_second_to_one_step_absorbs_the_next_when_it_is_alone(machine: Machine):
+    other = machine.another_watch()
+    machine.reap(other)
+    waiting = machine.shop.queued(resources={"max_queue_s": 3600.0})
+    expires = machine.shop.job(waiting).expires_at
+    machine.set_clock(TWO_HOURS)
+    assert all(machine.reap(watch)[0] for watch in (machine.watch, other))
+    machine.set_clock(TWO_HOURS)
+    assert machine.reap(other)[0]
+    assert machine.shop.job(waiting).expires_at == pytest.approx(expires + 2 * TWO_HOURS)
