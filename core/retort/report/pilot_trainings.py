@@ -139,7 +139,7 @@ def decided(
     while (name := rule.next_arm(arms)) is not None:
         found = train(name, len(arms))
         arm = PilotArm(arm=name, map50=found.map50, map=found.map, training_s=found.training_s)
-        arms.append(rule.compared(arms[0], arm, _noise(short, found, trained[0])) if trained else arm)
+        arms.append(compared(short, (arms[0], trained[0]), (arm, found)) if trained else arm)
         trained.append(found)
         images = f"{short.held.num_held_apart} images that were held apart"
         tell(f"pilot, {name}: {arm.map:.3f} mAP50-95 on {images}, after {short.plain.epochs} epochs", arms[-1])
@@ -150,8 +150,12 @@ def decided(
     )  # fmt: skip
 
 
-def _noise(short: ShortTrainings, found: ShortTraining, plain: ShortTraining) -> Noise:
+def compared(
+    short: ShortTrainings, plain: tuple[PilotArm, ShortTraining], taught: tuple[PilotArm, ShortTraining]
+) -> PilotArm:
+    """Return the arm *taught* with its difference to *plain*, and its interval."""
     from retort.training.bootstrap import resample
 
-    images = resample(found.matches, plain.matches, level=LEVEL, seed=short.plain.training.seed)
-    return Noise(images, rise_of([one.curve for one in (plain, found) if one.curve]))
+    trained = (plain[1], taught[1])
+    images = resample(taught[1].matches, plain[1].matches, level=LEVEL, seed=short.plain.training.seed)
+    return rule.compared(plain[0], taught[0], Noise(images, rise_of([one.curve for one in trained if one.curve])))
