@@ -153,7 +153,7 @@ def decided(
 def compared(
     short: ShortTrainings, plain: tuple[PilotArm, ShortTraining], taught: tuple[PilotArm, ShortTraining]
 ) -> PilotArm:
-    """Return the arm *taught* with its difference to *plain*, and its interval."""
+    """Return an arm with its difference to plain, and its interval."""
     from retort.training.bootstrap import resample
 
     trained = (plain[1], taught[1])
