@@ -25,7 +25,9 @@ from support.identity import HEADERS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
-CHART = {"name": "curve", "data": [{"type": "scatter", "x": [1, 2, 3], "y": [1, 4, 9], "meta": {}}], "layout": {}}
+SMALL = [1e-4, 4e-4, 6e-4]
+"""An mAP of networks that have hardly learned anything."""
+CHART = {"name": "curve", "data": [{"type": "scatter", "x": [1, 2, 3], "y": SMALL, "meta": {}}], "layout": {}}
 SMUGGLED = "window.smuggled = 1; fetch('/v1/jobs').then(() => { window.fetched = 1 })"
 PAGE = f"""<!doctype html><html><head><title>report</title><style>h1 {{ color: rgb(1, 2, 3) }}</style>
 {chart_program.styles()}</head><h1>report</h1><a href="student.pt">student.pt</a><img src="{PIXEL}">
@@ -116,6 +118,7 @@ def _look(page: Page, frame: Frame) -> None:
     frame.wait_for_selector("#chart-curve svg .trace path.js-line", state="attached")
 
     assert frame.evaluate("[window.smuggled, window.fetched, window.origin]") == [None, None, "null"]
+    assert "0.0006" in frame.locator("#chart-curve .ytick").all_text_contents(), "not 600µ"
     assert frame.evaluate("document.querySelector('img').naturalWidth") == 1
     assert frame.evaluate("getComputedStyle(document.querySelector('h1')).color") == "rgb(1, 2, 3)"
     assert frame.evaluate("getComputedStyle(document.querySelector('svg.main-svg')).position") == "absolute"

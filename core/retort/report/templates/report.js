@@ -10,7 +10,9 @@
   });
 
   const axis = (given) => ({
-    gridcolor: color("grid"), zerolinecolor: color("grid"), linecolor: color("line"), automargin: true, ...given,
+    gridcolor: color("grid"), zerolinecolor: color("grid"), linecolor: color("line"), automargin: true,
+    exponentformat: "none",  // 0.0006, not 600µ
+    ...given,
     title: { text: (given || {}).title, font: { size: 12, color: color("soft") }, standoff: 8 },
   });
 
