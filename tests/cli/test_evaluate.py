@@ -51,6 +51,7 @@ def test_the_answer_names_figures_differences_and_the_line_that_gives_them():
         ({"networks": []}, "networks"),
         ({"networks": ["a.pt", "a.pt"]}, "networks.1"),
         ({"imgsz": 100}, "imgsz"),
+        ({"adapters": {"b.onnx": {}}}, "adapters.b.onnx"),
         ({"networks": ["a.pt", "b.pt"], "exports": [{"format": "onnx"}]}, "exports"),
         ({"exports": [{"format": "onnx", "precision": "int8", "aware_epochs": 3}]}, "exports.0.aware_epochs"),
     ],

@@ -115,6 +115,7 @@ def _request(document: dict[str, Any]) -> dict[str, Any]:
         "data": {"dataset": job.data.dataset} if job.data.path is None else {"path": job.data.path},
         "student": job.student.model_dump(),
         "candidates": list(dict.fromkeys(name for name in own if name is not None)),
+        "adapters": {name: one.model_dump() for name, one in job.teacher.adapters().items() if one is not None},
         "imgsz": job.training.imgsz,
         "batch": USUAL_BATCH if job.training.batch == "auto" else job.training.batch,
     }

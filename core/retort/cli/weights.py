@@ -70,7 +70,7 @@ def register_weights(document: Any, register: Registrar) -> Any:
 
 def _replaced(value: Any, change: Callable[[str], str], applies: Callable[[object], bool]) -> Any:
     if isinstance(value, dict):
-        return {key: _replaced(item, change, applies) for key, item in value.items()}
+        return {_replaced(key, change, applies): _replaced(item, change, applies) for key, item in value.items()}
     if isinstance(value, list):
         return [_replaced(item, change, applies) for item in value]
     return change(value) if applies(value) else value

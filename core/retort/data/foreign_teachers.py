@@ -26,7 +26,7 @@ from retort.errors import ModelError
 from retort.files import atomic_write, sha256_of
 from retort.spec.adapter import TeacherAdapter
 
-NAMES_HINT = "teacher.adapter.names: its classes in order, such as [cat, dog]"
+NAMES_HINT = "an adapter that names its classes in order (teacher.adapter, or adapters): names: [cat, dog]"
 _TORCHVISION = ("roi_heads.box_predictor.cls_score.weight", "head.classification_head.")
 """What the names of tensors of torchvision's detectors begin with."""
 

@@ -146,7 +146,7 @@ def _weights(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[s
     found: dict[str, Path] = {}
     sources: dict[str, str] = {}
     told: list[str] = []
-    adapters = spec.teacher.adapters() if isinstance(spec, JobSpec) else {}
+    adapters = spec.teacher.adapters() if isinstance(spec, JobSpec) else spec.adapters
     for where, name in weight_names(spec).items():
         if name in found:
             _refuse_to_train_on(where, name, found[name])
@@ -156,8 +156,8 @@ def _weights(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[s
         told += [] if warning is None else [warning]
         options: dict[str, Any] = {"mode": settings.confinement, "without": settings.confinement_without}
         try:
-            if name in adapters and not where.startswith(("student", "teacher.train")):
-                found[name], sources[name] = prepare_teacher(given, adapters[name], settings.model_dir, **options)
+            if not where.startswith(_TRAINED):
+                found[name], sources[name] = prepare_teacher(given, adapters.get(name), settings.model_dir, **options)
             else:
                 found[name], sources[name] = convert(given, settings.model_dir, **options)
         except ModelError as error:
@@ -169,6 +169,10 @@ def _weights(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[s
     return found, sources, told
 
 
+_TRAINED = ("student", "teacher.train")
+"""Where in a spec weights are named from which a training begins; others only answer, and may be of any kind."""
+
+
 def _refuse_to_train_on(where: str, name: str, file: Path) -> None:
     """Refuse that a training begins from a network that can only answer.
 
@@ -176,7 +180,7 @@ def _refuse_to_train_on(where: str, name: str, file: Path) -> None:
         ModelError: *where* in the spec, it would.
 
     """
-    if where.startswith(("student", "teacher.train")) and opening.is_folded(opening.check(file, name)):
+    if where.startswith(_TRAINED) and opening.is_folded(opening.check(file, name)):
         raise ModelError(
             f"{where}: {name} comes from an export, whose normalisation is folded into its weights: it can teach, "
             "and no training can begin from it",

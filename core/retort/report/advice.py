@@ -60,6 +60,7 @@ class ModelFigures:
     """AP50-95 of every class with ground truth."""
     num_parameters: int
     gflops: float
+    """0 where its operations are not counted."""
     attention: float
     """Share of its parameters in attention blocks."""
     num_known: int
@@ -72,6 +73,8 @@ class ModelFigures:
     """A training step with this teacher over one without any."""
     worth: TeacherWorth | None = None
     """What it can be worth at most, if it is a teacher."""
+    boxes_alone: bool = False
+    """It is no YOLO: it has no features to teach, and no job trains it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,10 @@ def choose(candidates: Sequence[tuple[ModelFigures, TeacherVerdict]]) -> int | N
 
 
 def capacity_over(student: ModelFigures, teacher: ModelFigures) -> dict[str, float]:
-    """Return the teacher's size over the student's: parameters and FLOPs."""
+    """Return the teacher's size over the student's: parameters and FLOPs.
+
+    It is 0 where they are not counted.
+    """
     return {
         "parameters": teacher.num_parameters / student.num_parameters,
         "gflops": teacher.gflops / student.gflops,
@@ -136,7 +142,7 @@ def capacity_over(student: ModelFigures, teacher: ModelFigures) -> dict[str, flo
 
 def _refusals(student: ModelFigures, teacher: ModelFigures) -> tuple[str, ...]:
     if teacher.map is None or not teacher.num_known:
-        return ("It knows none of the data's classes: train it on this data first (teacher.train).",)
+        return (f"It knows none of the data's classes: {_train_first(teacher)}.",)
     if student.map is not None and teacher.map < student.map:
         lag = _points(student.map - teacher.map)
         return (
@@ -144,7 +150,7 @@ def _refusals(student: ModelFigures, teacher: ModelFigures) -> tuple[str, ...]:
             "Train it longer on this data, or take a better one.",
         )
     if teacher.map < LEAST_MAP:
-        return (f"It finds next to nothing in these images: mAP50-95 {teacher.map:.3f}. Train it on this data first.",)
+        return (f"It finds next to nothing in these images: mAP50-95 {teacher.map:.3f}; {_train_first(teacher)}.",)
     clearly = weaker(student, teacher, CLEARLY)
     if len(clearly) > MOST_WEAK * len(student.per_class):
         where = f"{len(clearly)} of {len(student.per_class)} classes"
@@ -166,7 +172,7 @@ def _cautions(student: ModelFigures, teacher: ModelFigures, best: float | None) 
         said.append(
             f"It is clearly weaker than the student in {_listed(clearly)}: the student would unlearn some of it."
         )
-    if ratio < LEAST_RATIO:
+    if 0 < ratio < LEAST_RATIO:
         said.append(f"It is no larger than the student ({ratio:.1f} times its FLOPs): one or two sizes up teach more.")
     if ratio > MOST_RATIO:
         said.append(
@@ -180,7 +186,7 @@ def _cautions(student: ModelFigures, teacher: ModelFigures, best: float | None) 
     if teacher.num_others:
         said.append(
             f"It has {teacher.num_others} classes that the data does not have, so it was not trained on this data: "
-            "fine-tune it first (teacher.train)."
+            f"{_train_first(teacher)}."
         )
     if teacher.attention > ATTENTION >= student.attention:
         said.append("It is built on attention and the student on convolutions: their features are alike in less.")
@@ -211,11 +217,18 @@ def _merits(student: ModelFigures, teacher: ModelFigures) -> tuple[str, ...]:
         said.append(teacher.worth.sentence)
     if LEAST_RATIO <= ratio <= MOST_RATIO:
         said.append(f"It is one or two sizes up: {ratio:.1f} times the student's FLOPs.")
+    if teacher.boxes_alone:
+        said.append("It teaches boxes and class probabilities; it has no features that could be compared.")
     if teacher.num_known == teacher.num_wanted and not teacher.num_others:
         said.append("Its classes are the data's.")
     if teacher.step_ratio is not None:
         said.append(f"A training step with it takes {teacher.step_ratio:.2f} times as long as without a teacher.")
     return tuple(said)
+
+
+def _train_first(teacher: ModelFigures) -> str:
+    """Say what to do with a teacher that was not trained on this data."""
+    return f"train it on this data first, {'where it comes from' if teacher.boxes_alone else 'by teacher.train'}"
 
 
 def _cost(teacher: ModelFigures) -> float:

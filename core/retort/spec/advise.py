@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from retort.schema import InputModel, distinct
+from retort.schema import InputModel, distinct, field_error
+from retort.spec.adapter import TeacherAdapter
 from retort.spec.job import DataSource
 from retort.spec.networks import StudentSpec, WeightsFile
 from retort.spec.training import Side
@@ -21,6 +23,21 @@ class AdviceResources(InputModel):
     """Fail the job once its attempts have run for so long in all."""
     max_queue_s: float | None = Field(default=None, gt=0, le=31_536_000)
     """Give the job up as expired when it has not started so long after it was queued."""
+
+
+Adapters = Annotated[dict[WeightsFile, TeacherAdapter], Field(default_factory=dict, max_length=16)]
+
+
+def insist_on_names(adapters: Mapping[str, TeacherAdapter], named: Sequence[str], field: str) -> None:
+    """Refuse adapters of files that are not named.
+
+    Raises:
+        ValueError: one is.
+
+    """
+    for name in adapters:
+        if name not in named:
+            raise field_error(f"is none of {field}", at=f"adapters.{name}", hint=f"one of {', '.join(named)}")
 
 
 class AdviceSpec(InputModel):
@@ -38,6 +55,8 @@ class AdviceSpec(InputModel):
         tuple[WeightsFile, ...], Field(strict=False, min_length=1, max_length=16), AfterValidator(distinct)
     ]
     """Weights files or registered models that might teach."""
+    adapters: Adapters
+    """How candidates that are no YOLO are to be read, by their names in ``candidates``; see ``teacher.adapter``."""
     imgsz: Side = 640
     """Side of the square input in pixels, for all of them."""
     batch: int = Field(default=16, ge=2, le=1024)
@@ -47,3 +66,8 @@ class AdviceSpec(InputModel):
     trains nothing. As many as the job is to have make the bound a close one; with fewer it is too high."""
     resources: AdviceResources = Field(default_factory=AdviceResources)
     """Limits in time."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        insist_on_names(self.adapters, self.candidates, "candidates")
+        return self

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from retort.exports import AnyExport
 from retort.schema import InputModel, distinct, field_error
-from retort.spec.advise import AdviceResources
+from retort.spec.advise import Adapters, AdviceResources, insist_on_names
 from retort.spec.job import DataSource
 from retort.spec.networks import WeightsFile
 from retort.spec.training import Side
@@ -27,6 +27,8 @@ class EvaluateSpec(InputModel):
         tuple[WeightsFile, ...], Field(strict=False, min_length=1, max_length=16), AfterValidator(distinct)
     ]
     """Weights files or registered models; further ones are compared with the first."""
+    adapters: Adapters
+    """How networks that are no YOLO are to be read, by their names in ``networks``; see ``teacher.adapter``."""
     imgsz: Side | None = None
     """Side of the square input in pixels, for all of them; null takes what each was trained at, as its file says."""
     exports: Annotated[tuple[AnyExport, ...], Field(strict=False)] = Field(default=(), max_length=16)
@@ -38,6 +40,7 @@ class EvaluateSpec(InputModel):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        insist_on_names(self.adapters, self.networks, "networks")
         if self.exports and len(self.networks) > 1:
             raise field_error("are of one network, and several are named", at="exports", hint="one at a time")
         for index, export in enumerate(self.exports):

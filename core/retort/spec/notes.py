@@ -191,6 +191,20 @@ name | | Several requests run side by side.
 data | | Always.
 student | | The student is another than yolov8n.
 candidates | | Always.
+adapters | | A candidate is no YOLO, and its file does not say by itself how it is read.
+adapters.names |  | The file does not name its classes, or names them otherwise than your data.
+adapters.boxes |  | The graph has several outputs with four columns.
+adapters.scores |  | The graph has several outputs that may hold scores.
+adapters.labels |  | The graph gives the number of each box's class in an output that is not found.
+adapters.box_format |  | Boxes are told otherwise than is usual for the form of the outputs.
+adapters.box_units |  | Boxes are told otherwise than is usual for the form of the outputs.
+adapters.activation |  | The scores are logits where probabilities are expected, or the other way round.
+adapters.background |  | Scores or labels count a class that is no object.
+adapters.resize |  | It was trained on letterboxed images and its input is no square.
+adapters.colours |  | It was trained on images as OpenCV reads them.
+adapters.largest |  | It takes pixels from 0 to 255.
+adapters.mean |  | It takes normalised images, such as by ImageNet's mean 0.485, 0.456, 0.406.
+adapters.std |  | It takes normalised images, such as by ImageNet's deviation 0.229, 0.224, 0.225.
 imgsz | pixels | The size that the job will have.
 batch | images | The batch that the job will have.
 student_epochs | epochs | What a teacher can be worth is to be known before the job's hours: those of the job, or fewer.
@@ -209,6 +223,20 @@ task | | Always: it tells this document from a job.
 name | | Several evaluations are kept.
 data | | Always.
 networks | | Always; the first is what the others are compared with.
+adapters | | A network is no YOLO, and its file does not say by itself how it is read.
+adapters.names |  | The file does not name its classes, or names them otherwise than your data.
+adapters.boxes |  | The graph has several outputs with four columns.
+adapters.scores |  | The graph has several outputs that may hold scores.
+adapters.labels |  | The graph gives the number of each box's class in an output that is not found.
+adapters.box_format |  | Boxes are told otherwise than is usual for the form of the outputs.
+adapters.box_units |  | Boxes are told otherwise than is usual for the form of the outputs.
+adapters.activation |  | The scores are logits where probabilities are expected, or the other way round.
+adapters.background |  | Scores or labels count a class that is no object.
+adapters.resize |  | It was trained on letterboxed images and its input is no square.
+adapters.colours |  | It was trained on images as OpenCV reads them.
+adapters.largest |  | It takes pixels from 0 to 255.
+adapters.mean |  | It takes normalised images, such as by ImageNet's mean 0.485, 0.456, 0.406.
+adapters.std |  | It takes normalised images, such as by ImageNet's deviation 0.229, 0.224, 0.225.
 imgsz | pixels | All are to be measured at one size.
 exports | | An export was forgotten, or another device has come.
 seed | | To see whether the interval depends on it.

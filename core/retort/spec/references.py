@@ -10,6 +10,8 @@ from retort.model_ref import Known
 
 _HOLDERS = frozenset({"weights", "candidates", "networks"})
 """Fields under which weights are named, in a spec and at the end of a sweep's dotted paths."""
+_KEYED = "adapters"
+"""The field whose keys name weights."""
 _DATASET = "dataset"
 """The field under which a dataset is named."""
 
@@ -35,8 +37,11 @@ def complete(document: Any, known: Known, datasets: Known | None = None) -> Any:
 
 def _completed(value: Any, known: Known, path: tuple[str, ...], problems: list[FieldProblem], *, inside: bool) -> Any:
     if isinstance(value, dict):
+        keyed = path[-1:] == (_KEYED,)
         return {
-            key: _completed(one, known, (*path, str(key)), problems, inside=inside or _holds(key))
+            _completed(key, known, (*path, str(key)), problems, inside=keyed): _completed(
+                one, known, (*path, str(key)), problems, inside=inside or _holds(key)
+            )
             for key, one in value.items()
         }
     if isinstance(value, list):

@@ -115,22 +115,25 @@ def _student(
 def _candidate(
     context: Context, workspace: StepBenchmark, name: str, speeds: Mapping[str, Speed], student: _Student
 ) -> Measured | Unusable:
-    from retort.training.models import load, summarize
+    from retort.training import teachers
+    from retort.training.teachers.base import BoxNetwork
 
     title, path = model_ref.title(name), context.inputs.weights[name]
     try:
-        network = load(path)
+        network = teachers.load(path)
     except ModelError as error:
         return Unusable(name, title, error.message)
     kept: list[Matches] = []
-    shape = summarize(network, cast("AdviceSpec", context.spec).imgsz)
+    shape = teachers.summarize(network, cast("AdviceSpec", context.spec).imgsz)
     measured = _measure(context, shape.architecture, path, speeds[name], kept)
     context.check()
     step = workspace.step(network, on_step=lambda: context.heartbeat.beat("step"))
     context.heartbeat.beat("setup")
     figures = _figures(context, title, shape, measured)
     classes = MeasuredClasses(dict(figures.per_class), kept[0] if kept else None)
-    figures = dataclasses.replace(figures, step_ratio=step.ratio, worth=student.alone.under(classes))
+    figures = dataclasses.replace(
+        figures, step_ratio=step.ratio, worth=student.alone.under(classes), boxes_alone=isinstance(network, BoxNetwork)
+    )
     cost = StepCost(alone_s=step.alone_s, taught_s=step.taught_s, num_steps=step.num_steps, ratio=step.ratio)
     return Measured(name, title, measured, cost, figures)
 
@@ -167,7 +170,7 @@ _START = ""
 def _speeds(context: Context, spec: AdviceSpec, start: Path | None) -> dict[str, Speed]:
     """Time the student's weights and all candidates that can be loaded in turns, in one sitting."""
     from retort.training.evaluate import Published, speeds
-    from retort.training.models import load
+    from retort.training.teachers import load
 
     def alive() -> None:
         context.check()

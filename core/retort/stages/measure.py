@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from retort import class_names, model_ref
-from retort.errors import FieldProblem, SpecError
+from retort.errors import FieldProblem, ModelError, SpecError
 from retort.pipeline import latency, progress, train
 from retort.pipeline.context import Context
 from retort.pipeline.export_workspace import ExportWorkspace
@@ -96,7 +96,7 @@ def run(context: Context) -> EvaluationResult:
 def _published(context: Context, spec: EvaluateSpec) -> dict[str, Published]:
     """Return the networks by the names that the spec uses, each with the size at which it is measured."""
     from retort.training.evaluate import Published
-    from retort.training.models import input_size, load
+    from retort.training.teachers import input_size, load
 
     published = {}
     for number, name in enumerate(spec.networks):
@@ -125,10 +125,16 @@ def _publish_found(context: Context, networks: Sequence[EvaluatedNetwork], kept:
 
 def _insist_on_forms(spec: EvaluateSpec, networks: Mapping[str, Published]) -> None:
     """Refuse forms that the network cannot have before anything is measured."""
-    from retort.training import architecture, models
+    from retort.training import architecture, teachers
+    from retort.training.teachers.base import BoxNetwork
 
     if spec.exports:
-        network = models.load(networks[spec.networks[0]].weights)
+        network = teachers.load(networks[spec.networks[0]].weights)
+        if isinstance(network, BoxNetwork):
+            raise ModelError(
+                f"files to deploy are made of a YOLO, and {spec.networks[0]} is {network.kind}",
+                hint="what it comes from can export it; retort eval measures it",
+            )
         check.insist_on_forms(spec.exports, network, architecture.read(network))
 
 
@@ -145,7 +151,7 @@ def _speeds(context: Context, networks: Mapping[str, Published]) -> dict[str, Sp
 
 def _measure(context: Context, name: str, one: Published, speed: Speed, kept: _Found) -> EvaluatedNetwork:
     from retort.training.evaluate import evaluate as judge
-    from retort.training.models import load
+    from retort.training.teachers import load
 
     conditions = replace(
         train.conditions(context, one.imgsz, split=train.split(context)),

@@ -16,9 +16,11 @@ from typing import Any
 import torch
 
 from retort.training import models
+from retort.training.distillation.box_teacher import BoxTeacher
 from retort.training.distillation.teacher import Teacher
 from retort.training.inference import CPU, Runtime, prepare
 from retort.training.models import summarize
+from retort.training.teachers.base import BoxNetwork
 from retort.training.ultralytics_api import get_cfg, select_device
 
 WARM_UP, LONGEST_S, FEWEST = 3, 10.0, 5
@@ -263,7 +265,11 @@ class StepBenchmark:
         between the two add depends on the recipe and is left out.
         """
         gc.collect()  # the teacher before lies in a circle with its recorded kernels, and a GPU has room for few
-        asked = Teacher(teacher, device=self._device, half=True)
+        asked = (
+            BoxTeacher(teacher, self._student, device=self._device)
+            if isinstance(teacher, BoxNetwork)
+            else Teacher(teacher, device=self._device, half=True)
+        )
         images = self._batch["img"]
 
         def lesson() -> None:

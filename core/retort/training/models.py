@@ -382,6 +382,7 @@ class ModelSummary:
 
 USUAL_SIZE = 640
 """Side at which plain Ultralytics works where a file names none."""
+LARGEST_STRIDE = 32
 
 
 def input_size(network: Any) -> int:
@@ -393,8 +394,7 @@ def input_size(network: Any) -> int:
     named = arguments.get("imgsz") if isinstance(arguments, dict) else getattr(arguments, "imgsz", None)
     sides = named if isinstance(named, list | tuple) else [named]
     side = max((side for side in sides if isinstance(side, int)), default=USUAL_SIZE)
-    largest_stride = 32
-    return -(-side // largest_stride) * largest_stride
+    return -(-side // LARGEST_STRIDE) * LARGEST_STRIDE
 
 
 def summarize(network: Any, imgsz: int) -> ModelSummary:

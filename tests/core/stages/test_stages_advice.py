@@ -50,6 +50,15 @@ def test_a_sound_teacher_one_size_up_is_recommended_with_its_reasons():
     )
 
 
+def test_a_teacher_that_is_no_yolo_is_judged_without_its_operations_and_sent_where_it_comes_from():
+    found = judged(network("detr", 0.5, gflops=0.0, num_parameters=9, boxes_alone=True, num_others=3, step_ratio=None))
+    assert found.verdict == "possible"
+    assert said(found, "was not trained on this data: train it on this data first, where it comes from", "no features")
+    assert not said(found, "FLOPs")
+    other = replace(SOUND, boxes_alone=True, gflops=0.0)
+    assert judged(other).verdict == "recommended"
+
+
 @pytest.mark.parametrize("score", [0.399, 0.2])
 def test_a_teacher_weaker_than_the_student_is_refused(score: float):
     found = judged(network("weak", score))

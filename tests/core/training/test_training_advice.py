@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from core.runs import Running, start
 from core.training.pictures import NAMES, draw
+from core.training.test_training_foreign_teachers import stranger
 from retort.model_ref import ModelRef
 from retort.protocol.events import ArtifactEvent, FinishedEvent, LogEvent, MetricEvent, StageEvent
 from retort.report.advice import ATTENTION
@@ -85,13 +86,20 @@ def advice(running: Running) -> dict[str, Any]:
 
 def test_the_teacher_that_knows_is_recommended_to_a_student_that_does_not(home: Path, scenes: Path) -> None:
     student = {"model": "yolo26n", "weights": "start.pt"}
-    running = ask(home, scenes, student=student, candidates=["weak.pt", "knows.pt", "coco.pt"])
+    stranger(home / "models", "detr", names=None)
+    running = ask(
+        home, scenes, student=student, candidates=["weak.pt", "knows.pt", "coco.pt", "detr.onnx"],
+        adapters={"detr.onnx": {"names": ["cat", "red", "green"]}},
+    )  # fmt: skip
 
     found = advice(running)
     by_title = {one["title"]: one for one in found["candidates"]}
     assert {title: one["verdict"] for title, one in by_title.items()} == {
-        "weak": "refused", "knows": "recommended", "coco": "refused",
+        "weak": "refused", "knows": "recommended", "coco": "refused", "detr.onnx": "refused",
     }  # fmt: skip
+    boxes = by_title["detr.onnx"]
+    assert (boxes["model"], boxes["classes"]) == ("an ONNX detector", {"known": 2, "others": 1, "wanted": 3})
+    assert (boxes["capacity"]["gflops"], boxes["step"]["num_steps"] > 0, boxes["num_parameters"] > 0) == (0, True, True)
     assert found["recommended"]["weights"] == "knows.pt"
     knows = by_title["knows"]
     assert knows["map"] > found["student"]["map"]
@@ -164,17 +172,20 @@ def test_networks_are_measured_on_the_same_images_and_compared_with_the_first(
     shutil.copy(
         published("yolov8n", names=dict(enumerate([*list(NAMES.values())[:-1], "BLUE"]))), home / "models/other.pt"
     )
-    networks = ["weak.pt", "knows.pt", "other.pt", "coco.pt"]
+    stranger(home / "models", "detr", names=["red", "green", "blue"])
+    networks = ["weak.pt", "knows.pt", "other.pt", "coco.pt", "detr.onnx"]
     running = start(home, {"task": "evaluate", "data": {"path": str(scenes.parent)}, "networks": networks})
     assert running.wait() == 0, running.log()
 
     found = advice(running)
 
-    weak, knows, _, coco = found["networks"]
+    weak, knows, _, coco, boxes = found["networks"]
+    assert boxes["map"] is not None
     assert [one["weights"] for one in found["networks"]] == networks
-    assert [one["imgsz"] for one in found["networks"]] == [96, 64, 96, 96], "what the files say"
+    assert [one["imgsz"] for one in found["networks"]] == [96, 64, 96, 96, 64], "what the files say"
     assert (coco["map"], found["num_images"]) == (None, 8)
-    better, same = found["differences"]
+    better, same, stranger_than = found["differences"]
+    assert (stranger_than["weights"], stranger_than["difference"]) == ("detr.onnx", boxes["map"] - weak["map"])
     assert (better["weights"], better["kind"]) == ("knows.pt", "gain")
     assert better["difference"] == pytest.approx(knows["map"] - weak["map"])
     assert better["interval"]["low"] > 0
@@ -191,7 +202,7 @@ def test_networks_are_measured_on_the_same_images_and_compared_with_the_first(
     published = [event.name for event in running.said() if isinstance(event, ArtifactEvent)]
     assert published == ["mistakes.json", "curves.json", "evaluation.json"]
     documents = [json.loads((running.workdir / "artifacts" / name).read_text()) for name in published[:2]]
-    known = ["weak", "knows", "other"]
+    known = ["weak", "knows", "other", "detr.onnx"]
     assert [list(one["networks"]) for one in documents] == [known, known], "coco knows none of the data's classes"
     assert (documents[0]["network"], documents[0]["num_images"]) == ("weak", 8)
     areas = {name: one["map50"] for name, one in documents[1]["networks"].items()}
@@ -229,6 +240,15 @@ def test_a_forgotten_export_is_made_of_a_trained_network(home: Path, scenes: Pat
     network = found["networks"][0]["latency_ms"]["p50"]
     assert onnx["latency_ratio"] == pytest.approx(onnx["latency_ms"]["p50"] / network)
     assert plain_map(running.workdir / "artifacts", final["command"]) == pytest.approx(final["map"], abs=1e-6)
+
+
+def test_no_files_are_made_of_a_detector_that_is_no_yolo(home: Path, scenes: Path) -> None:
+    stranger(home / "models", "detr", names=["red", "green", "blue"])
+    exports = [{"format": "onnx"}]
+    document = {"task": "evaluate", "data": {"path": str(scenes.parent)}, "networks": ["detr.onnx"], "exports": exports}
+    running = start(home, document)
+    assert running.wait() != 0
+    assert "files to deploy are made of a YOLO, and detr.onnx is an ONNX detector" in running.log()
 
 
 def plain_map(folder: Path, line: str) -> float:

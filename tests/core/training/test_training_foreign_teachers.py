@@ -67,7 +67,7 @@ def test_what_a_file_does_not_say_the_adapter_does(tmp_path: Path):
     source = stranger(tmp_path, "detr", names=None)
     with pytest.raises(ModelError, match="does not say the names of its classes") as caught:
         prepared(source)
-    assert "teacher.adapter.names" in str(caught.value.hint)
+    assert "names: [cat, dog]" in str(caught.value.hint)
     with pytest.raises(ModelError, match="scores of 1 classes is not certain") as caught:
         prepared(source, names=["a"])
     assert "background" in str(caught.value.hint)

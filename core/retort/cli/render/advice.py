@@ -46,7 +46,7 @@ def _advice_row(one: MeasuredCandidate | UnusableCandidate) -> tuple[str, ...]:
         return (one.title, "", "", "", "", "", "", "", "")
     return (
         one.title, one.model, score(one.map50), score(one.map), f"{one.num_parameters:,}",
-        f"{one.capacity.gflops:.1f} x", f"{one.step.ratio:.2f} x",
+        f"{one.capacity.gflops:.1f} x" if one.capacity.gflops else "", f"{one.step.ratio:.2f} x",
         "" if one.worth is None else f"{one.worth.most * 100:+.1f}",
         f"{len(one.weaker_classes)} of {len(one.ap_over_student)}" if one.ap_over_student else "",
     )  # fmt: skip

@@ -10,6 +10,8 @@ from typing import Any
 from retort.checkpoints import states
 from retort.spec.adapter import TeacherAdapter
 from retort.training import models
+from retort.training.models import ModelSummary
+from retort.training.teachers.base import BoxNetwork
 
 
 def load(weights: Path) -> Any:
@@ -25,6 +27,26 @@ def load(weights: Path) -> Any:
         if (found := module.load(weights)) is not None:
             return found
     return models.load(weights)
+
+
+def summarize(network: Any, imgsz: int) -> ModelSummary:
+    """Summarize a *network* that ``load`` has returned.
+
+    The operations of one that gives boxes alone are not counted, and told as 0.
+    """
+    if not isinstance(network, BoxNetwork):
+        return models.summarize(network, imgsz)
+    names = tuple(network.names.values())
+    family, _, _ = network.kind.partition(" (")
+    return ModelSummary(family, names, network.num_parameters, gflops=0.0, attention=0.0)
+
+
+def input_size(network: Any) -> int:
+    """Return the side in pixels at which a loaded *network* is measured."""
+    if not isinstance(network, BoxNetwork):
+        return models.input_size(network)
+    side = network.side or models.USUAL_SIZE
+    return -(-side // models.LARGEST_STRIDE) * models.LARGEST_STRIDE
 
 
 def _kinds() -> list[Any]:

@@ -33,6 +33,8 @@ class BoxNetwork(nn.Module):
         self.kind = kind
         """What it is, for people."""
         self.stride = torch.tensor([LEVEL_STRIDES[level] for level in HEAD_LEVELS])
+        self.side: int | None = None
+        """Longer side in pixels of the images that it takes; None where it takes any."""
         self.end2end = False  # upstream would look for a head of its own
 
     @property

@@ -54,6 +54,7 @@ class OnnxNetwork(BoxNetwork):
         self._single = len(image.shape) == 3
         """Whether it takes one image without a batch, as torchvision's exports do."""
         self._batch, _, self._height, self._width = _sides([1, *image.shape] if self._single else image.shape)
+        self.side = max(filter(None, (self._height, self._width)), default=None)
         self._dtype, self._names = FLOATS[image.type], (image.name, None if sizes is None else sizes.name)
         about = " ".join(session.get_modelmeta().custom_metadata_map.values())
         outputs = [GraphOutput(one.name, _sides(one.shape), "int" in one.type) for one in session.get_outputs()]
