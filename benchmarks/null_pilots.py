@@ -4,9 +4,7 @@
 
 For each set training images are held apart once, as a job's pilot does it, and the short training of ``plain`` is made
 with so many seeds. Every pair of networks is a pilot whose distillation does nothing: how far they differ is the noise
-of seeds that the rule has to know of, and how many of them it lets go on is its error. With ``--paired`` the student is
-also taught with each seed, by the average of its own weights, which takes no teacher: plain and taught share their
-start and batches, as in a pilot, and what seeds do to their difference is told too. Finished trainings are kept in
+of seeds that the rule has to know of, and how many of them it lets go on is its error. Finished trainings are kept in
 ``--work``, and sets of earlier calls in the JSON file.
 """
 
@@ -34,7 +32,7 @@ from retort.report import pilot as rule  # noqa: E402
 from retort.report.pilot_trainings import ShortTraining, ShortTrainings, compared, measured, plan_short  # noqa: E402
 from retort.spec import DistillationSpec, TrainingSpec  # noqa: E402
 from retort.spec.pilot import PilotArm, PilotFigures  # noqa: E402
-from retort.training.config import TeacherConfig, TrainConfig  # noqa: E402
+from retort.training.config import TrainConfig  # noqa: E402
 from retort.training.evaluate import Conditions  # noqa: E402
 from retort.training.trainer import fit  # noqa: E402
 
@@ -55,23 +53,19 @@ def planned(name: str, path: Path, options: argparse.Namespace) -> ShortTraining
     )  # fmt: skip
     folder = options.work / name / "held-apart"
     shutil.rmtree(folder, ignore_errors=True)
-    recipe = DistillationSpec.model_validate({"recipe": "balanced", "assignment": "student"})
-    short = plan_short(plan, recipe, [Path(file).stem for file in given.labelled], folder)
+    short = plan_short(plan, DistillationSpec(), [Path(file).stem for file in given.labelled], folder)
     if isinstance(short, PilotFigures):
         raise SystemExit(f"{name}: {short.sentence}")
     return short
 
 
-def trained(short: ShortTrainings, seed: int, path: Path, *, taught: bool = False) -> ShortTraining:
-    """Return the short training of a seed, which is made where it is not kept; *taught* by its own average."""
+def trained(short: ShortTrainings, seed: int, path: Path) -> ShortTraining:
+    """Return the short training of a seed, which is made where it is not kept."""
     if not path.exists():
         printer, began = Printer(f"{path.parent.parent.name} seed {seed}"), time.process_time()
         training = short.plain.training.model_copy(update={"seed": seed})
         shutil.rmtree(short.plain.folder, ignore_errors=True)
-        plan = dataclasses.replace(short.plain, training=training)
-        if taught:
-            plan = dataclasses.replace(plan, teaching=TeacherConfig(ema=True))
-        fitted = fit(plan, printer, distillation=short.taught("recipe") if taught else None)
+        fitted = fit(dataclasses.replace(short.plain, training=training), printer)
         assert fitted.last is not None, "it is kept on this machine"
         conditions = Conditions(short.plain.data_yaml, imgsz=training.imgsz, device="cpu")
         map50, found, matches = measured(fitted.last, conditions, short.held)
@@ -85,7 +79,7 @@ def trained(short: ShortTrainings, seed: int, path: Path, *, taught: bool = Fals
     )
 
 
-def counted(short: ShortTrainings, runs: list[ShortTraining], taught: list[ShortTraining]) -> dict[str, Any]:
+def counted(short: ShortTrainings, runs: list[ShortTraining]) -> dict[str, Any]:
     """Return how far the networks differ, and what the rule says of each pair as plain and recipe."""
     pairs = []
     for plain, other in permutations(runs, 2):
@@ -108,21 +102,9 @@ def counted(short: ShortTrainings, runs: list[ShortTraining], taught: list[Short
         "needed_difference": [choose(needed for needed, _, _ in pairs) for choose in (min, max)],
         "pairs": len(pairs),
         "let_go_on": sum(pays for _, _, pays in pairs),
-        "paired": paired([other.map - plain.map for plain, other in zip(runs, taught, strict=False)]),
         "runs": [
             {"map": one.map, "curve": list(one.curve.values()), "processor_seconds": one.training_s} for one in runs
         ],
-    }
-
-
-def paired(differences: list[float]) -> dict[str, Any] | None:
-    """Return mean and deviation of differences within seeds; None without any."""
-    if len(differences) < 2:
-        return None
-    return {
-        "mean": statistics.fmean(differences),
-        "deviation": statistics.stdev(differences),
-        "differences": differences,
     }
 
 
@@ -138,7 +120,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--imgsz", type=int, default=160)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--close-mosaic", type=int, default=5)
-    parser.add_argument("--paired", action="store_true", help="also teach the student by its own average")
     parser.add_argument("--work", type=Path, default=Path("runs/null-pilots"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -155,13 +136,11 @@ def main() -> None:
     for name, path in options.data:
         short = planned(name, path, options)
         facts = (options.model, settings["weights"], short.whole, short.plain.training.model_dump(mode="json"))
-        seeds, folder = range(options.seeds), options.work / name / "runs"
-        runs = [trained(short, seed, folder / f"{key_of(*facts, seed)}.json") for seed in seeds]
-        taught = [
-            trained(short, seed, folder / f"{key_of(*facts, seed)}-taught.json", taught=True)
-            for seed in (seeds if options.paired else ())
+        runs = [
+            trained(short, seed, options.work / name / "runs" / f"{key_of(*facts, seed)}.json")
+            for seed in range(options.seeds)
         ]
-        found = counted(short, runs, taught)
+        found = counted(short, runs)
         kept["sets"][f"{name}, {found['of_epochs']} epochs, {settings['weights'] or 'random'}"] = found
         if options.json:
             write_json(options.json, {**kept, "settings": settings, **provenance()})
