@@ -67,7 +67,10 @@ def test_the_documentations_table_says_what_networks_reached() -> None:
         ("quality-pretrained-160-cpu", "bccd", "cached", ("plain", "equal_time=cached")),
         ("quality-pretrained-160-cpu", "ui", "cached", ("equal_time=cached",)),
         ("quality-coco-bccd-160-cpu", "bccd", "cached", ("plain", "equal_time=cached")),
+        ("quality-coco-bccd-160-cpu", "bccd", "class_weights", ("plain",)),
         ("quality-coco-larger-input-160-cpu", "ui", "cached", ("plain", "equal_time=cached")),
+        ("quality-coco-larger-input-160-cpu", "ui", "class_weights", ("plain",)),
+        ("quality-coco-larger-input-160-cpu", "flags", "cached", ("plain", "equal_time=cached")),
         ("quality-coco-few-labels-160-cpu", "bccd", "pseudo", ("equal_steps",)),
     ],
 )
