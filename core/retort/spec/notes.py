@@ -37,37 +37,11 @@ teacher.train | | There is none: fine-tuning on your images gives the best teach
 teacher.imgsz | pixels | Small objects: a teacher that sees more may teach more.
 teacher.weight | | Several teachers, of which one knows better.
 teacher.adapter | | The weights are no YOLO, and their file does not say all.
-teacher.adapter.names |  | The file does not name its classes, or names them otherwise than your data.
-teacher.adapter.boxes |  | The graph has several outputs with four columns.
-teacher.adapter.scores |  | The graph has several outputs that may hold scores.
-teacher.adapter.labels |  | The graph gives the number of each box's class in an output that is not found.
-teacher.adapter.box_format |  | Boxes are told otherwise than is usual for the form of the outputs.
-teacher.adapter.box_units |  | Boxes are told otherwise than is usual for the form of the outputs.
-teacher.adapter.activation |  | The scores are logits where probabilities are expected, or the other way round.
-teacher.adapter.background |  | Scores or labels count a class that is no object.
-teacher.adapter.resize |  | It was trained on letterboxed images and its input is no square.
-teacher.adapter.colours |  | It was trained on images as OpenCV reads them.
-teacher.adapter.largest |  | It takes pixels from 0 to 255.
-teacher.adapter.mean |  | It takes normalised images, such as by ImageNet's mean 0.485, 0.456, 0.406.
-teacher.adapter.std |  | It takes normalised images, such as by ImageNet's deviation 0.229, 0.224, 0.225.
 teacher.ensemble | | Teachers that are good at different classes.
 teacher.ensemble.weights | | Always in this section.
 teacher.ensemble.weight | | One of the teachers knows better.
 teacher.ensemble.imgsz | pixels | This teacher was trained at another size.
 teacher.ensemble.adapter | | The weights are no YOLO, and their file does not say all.
-teacher.ensemble.adapter.names |  | The file does not name its classes, or names them otherwise than your data.
-teacher.ensemble.adapter.boxes |  | The graph has several outputs with four columns.
-teacher.ensemble.adapter.scores |  | The graph has several outputs that may hold scores.
-teacher.ensemble.adapter.labels |  | The graph gives the number of each box's class in an output that is not found.
-teacher.ensemble.adapter.box_format |  | Boxes are told otherwise than is usual for the form of the outputs.
-teacher.ensemble.adapter.box_units |  | Boxes are told otherwise than is usual for the form of the outputs.
-teacher.ensemble.adapter.activation |  | The scores are logits where probabilities are expected, or the other way round.
-teacher.ensemble.adapter.background |  | Scores or labels count a class that is no object.
-teacher.ensemble.adapter.resize |  | It was trained on letterboxed images and its input is no square.
-teacher.ensemble.adapter.colours |  | It was trained on images as OpenCV reads them.
-teacher.ensemble.adapter.largest |  | It takes pixels from 0 to 255.
-teacher.ensemble.adapter.mean |  | It takes normalised images, such as by ImageNet's mean 0.485, 0.456, 0.406.
-teacher.ensemble.adapter.std |  | It takes normalised images, such as by ImageNet's deviation 0.229, 0.224, 0.225.
 teacher.cache | | The teacher is slow, or many trainings learn from it: seeds, arms, a sweep.
 teacher.views | | Small or crowded objects, or a teacher that is unsure; measure it.
 teacher.train.model | | One or two sizes above the student; the largest is seldom the best.
@@ -185,6 +159,21 @@ export.dynamic | | Batches or sizes vary where it runs.
 export.simplify | | Off where a compiler stumbles over the graph.
 export.workspace_gib | GiB | The GPU that builds is shared or small.
 """
+_ADAPTER = """
+names | | The file does not name its classes, or names them otherwise than your data.
+boxes | | The graph has several outputs with four columns.
+scores | | The graph has several outputs that may hold scores.
+labels | | The graph gives the number of each box's class in an output that is not found.
+box_format | | Boxes are told otherwise than is usual for the form of the outputs.
+box_units | | Boxes are told otherwise than is usual for the form of the outputs.
+activation | | The scores are logits where probabilities are expected, or the other way round.
+background | | Scores or labels count a class that is no object.
+resize | | It was trained on letterboxed images and its input is no square.
+colours | | It was trained on images as OpenCV reads them.
+largest | | It takes pixels from 0 to 255.
+mean | | It takes normalised images, such as by ImageNet's mean 0.485, 0.456, 0.406.
+std | | It takes normalised images, such as by ImageNet's deviation 0.229, 0.224, 0.225.
+"""
 _ADVICE = """
 task | | Always: it tells this document from a job.
 name | | Several requests run side by side.
@@ -192,19 +181,6 @@ data | | Always.
 student | | The student is another than yolov8n.
 candidates | | Always.
 adapters | | A candidate is no YOLO, and its file does not say by itself how it is read.
-adapters.names |  | The file does not name its classes, or names them otherwise than your data.
-adapters.boxes |  | The graph has several outputs with four columns.
-adapters.scores |  | The graph has several outputs that may hold scores.
-adapters.labels |  | The graph gives the number of each box's class in an output that is not found.
-adapters.box_format |  | Boxes are told otherwise than is usual for the form of the outputs.
-adapters.box_units |  | Boxes are told otherwise than is usual for the form of the outputs.
-adapters.activation |  | The scores are logits where probabilities are expected, or the other way round.
-adapters.background |  | Scores or labels count a class that is no object.
-adapters.resize |  | It was trained on letterboxed images and its input is no square.
-adapters.colours |  | It was trained on images as OpenCV reads them.
-adapters.largest |  | It takes pixels from 0 to 255.
-adapters.mean |  | It takes normalised images, such as by ImageNet's mean 0.485, 0.456, 0.406.
-adapters.std |  | It takes normalised images, such as by ImageNet's deviation 0.229, 0.224, 0.225.
 imgsz | pixels | The size that the job will have.
 batch | images | The batch that the job will have.
 student_epochs | epochs | What a teacher can be worth is to be known before the job's hours: those of the job, or fewer.
@@ -224,19 +200,6 @@ name | | Several evaluations are kept.
 data | | Always.
 networks | | Always; the first is what the others are compared with.
 adapters | | A network is no YOLO, and its file does not say by itself how it is read.
-adapters.names |  | The file does not name its classes, or names them otherwise than your data.
-adapters.boxes |  | The graph has several outputs with four columns.
-adapters.scores |  | The graph has several outputs that may hold scores.
-adapters.labels |  | The graph gives the number of each box's class in an output that is not found.
-adapters.box_format |  | Boxes are told otherwise than is usual for the form of the outputs.
-adapters.box_units |  | Boxes are told otherwise than is usual for the form of the outputs.
-adapters.activation |  | The scores are logits where probabilities are expected, or the other way round.
-adapters.background |  | Scores or labels count a class that is no object.
-adapters.resize |  | It was trained on letterboxed images and its input is no square.
-adapters.colours |  | It was trained on images as OpenCV reads them.
-adapters.largest |  | It takes pixels from 0 to 255.
-adapters.mean |  | It takes normalised images, such as by ImageNet's mean 0.485, 0.456, 0.406.
-adapters.std |  | It takes normalised images, such as by ImageNet's deviation 0.229, 0.224, 0.225.
 imgsz | pixels | All are to be measured at one size.
 exports | | An export was forgotten, or another device has come.
 seed | | To see whether the interval depends on it.
@@ -280,5 +243,15 @@ def _read(table: str) -> dict[str, Note]:
     return {path: Note(unit, when) for path, unit, when in rows}
 
 
-NOTES = {"distill": _read(_JOB), "advise": _read(_ADVICE), "evaluate": _read(_EVALUATE), "sweep": _read(_SWEEP)}
+def _adapter(*paths: str) -> dict[str, Note]:
+    """Return the notes of an adapter at each of *paths*."""
+    return {f"{path}.{name}": note for path in paths for name, note in _read(_ADAPTER).items()}
+
+
+NOTES = {
+    "distill": _read(_JOB) | _adapter("teacher.adapter", "teacher.ensemble.adapter"),
+    "advise": _read(_ADVICE) | _adapter("adapters"),
+    "evaluate": _read(_EVALUATE) | _adapter("adapters"),
+    "sweep": _read(_SWEEP),
+}
 """By document, and by the path of the field in it; ``loss`` and ``export`` stand for any kind and format."""
