@@ -70,13 +70,11 @@ def trained(short: ShortTrainings, seed: int, path: Path) -> ShortTraining:
         conditions = Conditions(short.plain.data_yaml, imgsz=training.imgsz, device="cpu")
         map50, found, matches = measured(fitted.last, conditions, short.held)
         write_matches(path.with_suffix(".npz"), matches)
-        curve, spent = [point[1] for point in printer.curve], round(time.process_time() - began, 1)
-        write_json(path, {"map50": map50, "map": found, "curve": curve, "processor_seconds": spent})
+        spent = round(time.process_time() - began, 1)
+        write_json(path, {"map50": map50, "map": found, "processor_seconds": spent})
     kept = json.loads(path.read_text())
-    by_epoch = dict(enumerate(kept["curve"], start=1))
-    return ShortTraining(
-        kept["map50"], kept["map"], read_matches(path.with_suffix(".npz")), by_epoch, kept["processor_seconds"]
-    )
+    matches = read_matches(path.with_suffix(".npz"))
+    return ShortTraining(kept["map50"], kept["map"], matches, kept["processor_seconds"])
 
 
 def counted(short: ShortTrainings, runs: list[ShortTraining]) -> dict[str, Any]:
@@ -94,6 +92,7 @@ def counted(short: ShortTrainings, runs: list[ShortTraining]) -> dict[str, Any]:
     return {
         "epochs": short.plain.epochs,
         "of_epochs": short.whole,
+        "num_steps": short.num_steps,
         "num_train": short.held.num_train,
         "num_held_apart": short.held.num_held_apart,
         "mean": statistics.fmean(scores),
@@ -102,9 +101,7 @@ def counted(short: ShortTrainings, runs: list[ShortTraining]) -> dict[str, Any]:
         "needed_difference": [choose(needed for needed, _, _ in pairs) for choose in (min, max)],
         "pairs": len(pairs),
         "let_go_on": sum(pays for _, _, pays in pairs),
-        "runs": [
-            {"map": one.map, "curve": list(one.curve.values()), "processor_seconds": one.training_s} for one in runs
-        ],
+        "runs": [{"map": one.map, "processor_seconds": one.training_s} for one in runs],
     }
 
 

@@ -89,9 +89,8 @@ class _Tried:
             self._train(short, given, PLAIN if spec is None else name, path)
         kept = json.loads(path.read_text())
         self.cost = {name: round(value + kept["cost"][name], 2) for name, value in self.cost.items()}
-        curve = dict(enumerate(kept["curve"], start=1))
         matches = read_matches(path.with_suffix(".npz"))
-        return ShortTraining(kept["map50"], kept["map"], matches, curve, kept["cost"]["seconds"])
+        return ShortTraining(kept["map50"], kept["map"], matches, kept["cost"]["seconds"])
 
     def _train(self, short: ShortTrainings, given: Treatment, name: str, path: Path) -> None:
         printer = Printer(f"{self._study.given.name} pilot {name} seed {self._seed}")
@@ -112,5 +111,5 @@ class _Tried:
             "seconds": round(seconds, 1), "processor_seconds": round(cpu, 1),
             "quiet_seconds": round(plan.epochs * min(printer.epoch_seconds), 2),
         }  # fmt: skip
-        write_json(path, {"map50": map50, "map": found, "curve": [point[1] for point in printer.curve], "cost": cost})
+        write_json(path, {"map50": map50, "map": found, "cost": cost})
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from retort.report.verdict import NOTHING, Noise, image_interval, points
+from retort.report.verdict import NOTHING, SEED_NOISE, Noise, image_interval, points
 from retort.spec import DistillationSpec
 from retort.spec.pilot import PilotArm, PilotArmName, PilotDecision, PilotFigures
-from retort.spec.verdict import VerdictInterval
+from retort.spec.verdict import Resampled, VerdictInterval
 
 SHARE = 0.1
 """Part of the job's epochs that each of the short trainings has."""
@@ -26,12 +27,26 @@ def pilot_epochs(epochs: int) -> int:
     return max(2, round(SHARE * epochs))
 
 
-def compared(plain: PilotArm, arm: PilotArm, noise: Noise) -> PilotArm:
+EARLY_NOISE = 2.1
+"""Noise of seeds in the first steps of a training, over p (1 - p) / sqrt(steps) at an mAP of p (docs/pilot.md)."""
+
+
+def seed_noise(score: float, num_steps: int) -> float:
+    """Return the standard deviation of a difference that seeds alone make after so few steps.
+
+    It is that of networks which differ by their seed, at an mAP50-95 of *score* (``benchmarks/null_pilots.py``). mAP
+    grows from 0 to 1 as a logistic curve does: what chance moves along it shows most in the middle.
+    """
+    return math.hypot(SEED_NOISE, EARLY_NOISE * score * (1 - score) / num_steps**0.5)
+
+
+def compared(plain: PilotArm, arm: PilotArm, images: Resampled, num_steps: int) -> PilotArm:
     """Return *arm* with its difference to *plain*, and its interval.
 
-    The interval is made as that of a verdict on one seed.
+    The interval is made as that of a verdict on one seed, with the noise that seeds have after *num_steps*.
     """
     difference = arm.map - plain.map
+    noise = Noise(images, seeds=seed_noise((arm.map + plain.map) / 2, num_steps))
     return arm.model_copy(update={"difference": difference, "interval": image_interval(difference, noise)})
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retort.data.held_apart import HeldApart, hold_apart
 from retort.report import pilot as rule
-from retort.report.verdict import Curve, Noise, rise_of
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.spec.pilot import PilotArm, PilotArmName, PilotFigures
 from retort.spec.verdict import LEVEL
@@ -33,6 +33,13 @@ class ShortTrainings:
     """Epochs of the job."""
     distillation: DistillationSpec
 
+    @property
+    def num_steps(self) -> int:
+        """Batches that each of the trainings learns from."""
+        batch = self.plain.training.batch
+        assert batch != "auto", "the run has found it"
+        return self.plain.epochs * math.ceil(self.held.num_train / batch)
+
     def taught(self, name: PilotArmName) -> DistillationSpec | None:
         """Return the distillation of the arm *name*; None for plain."""
         makers = {"recipe": rule.as_specified, "lowered": rule.lowered}
@@ -48,8 +55,6 @@ class ShortTraining:
     map50: float
     map: float
     matches: Matches
-    curve: Curve
-    """mAP50-95 by epoch; empty where it is not known."""
     training_s: float | None
 
 
@@ -156,6 +161,5 @@ def compared(
     """Return an arm with its difference to plain, and its interval."""
     from retort.training.bootstrap import resample
 
-    trained = (plain[1], taught[1])
     images = resample(taught[1].matches, plain[1].matches, level=LEVEL, seed=short.plain.training.seed)
-    return rule.compared(plain[0], taught[0], Noise(images, rise_of([one.curve for one in trained if one.curve])))
+    return rule.compared(plain[0], taught[0], images, short.num_steps)

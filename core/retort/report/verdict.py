@@ -43,6 +43,8 @@ class Noise:
     """Over other choices of the validation images."""
     rise: float = 0.0
     """By how much the mAP of the two rose in the last fifth of their epochs."""
+    seeds: float | None = None
+    """Standard deviation that seeds alone make, where it is known otherwise than by the rise."""
 
 
 def rise(curves: Mapping[str, Mapping[str, Curve]]) -> float:
@@ -84,7 +86,7 @@ def image_interval(difference: float, noise: Noise) -> VerdictInterval | None:
 
 def _seed_reach(noise: Noise, level: float) -> tuple[float, float]:
     """Return the noise of one seed, as measured elsewhere, and how far it reaches to either side."""
-    seeds = (SEED_NOISE**2 + (RISING_NOISE * noise.rise) ** 2) ** 0.5
+    seeds = noise.seeds or (SEED_NOISE**2 + (RISING_NOISE * noise.rise) ** 2) ** 0.5
     return seeds, NormalDist().inv_cdf((1 + level) / 2) * seeds
 
 

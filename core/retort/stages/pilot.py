@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from retort import files
-from retort.constants import MAP, Role
+from retort.constants import Role
 from retort.errors import Stopped
-from retort.pipeline import history, progress, train
+from retort.pipeline import progress, train
 from retort.pipeline.answers import Piloted
 from retort.pipeline.context import Context
 from retort.pipeline.further import FurtherCallback
@@ -20,9 +19,6 @@ from retort.report.pilot_trainings import MOST_ARMS, ShortTraining, ShortTrainin
 from retort.spec import JobSpec
 from retort.spec.pilot import PilotArm, PilotArmName, PilotFigures
 from retort.stages.distill import teacher_config, train_config
-
-if TYPE_CHECKING:
-    from retort.report.verdict import Curve
 
 after = "teach_ahead"
 extra = True
@@ -88,9 +84,7 @@ class _Pilot:
         context.check()
         conditions = train.conditions(context, self._short.plain.training.imgsz, split="val")
         map50, found, matches = measured(weights, conditions, self._short.held)
-        curves = history.curves(context.workdir).get(Role.JOB, {})
-        curve: Curve = curves.get(f"{_prefix(name)}/{MAP}", {})
-        return ShortTraining(map50, found, matches, curve, training_s)
+        return ShortTraining(map50, found, matches, training_s)
 
     def _network(self, name: PilotArmName, number: int) -> tuple[Path, float | None]:
         """Train one arm, unless an earlier attempt has; return its network and for how long it was trained.
