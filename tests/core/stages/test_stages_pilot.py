@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from house.source import ROOT
 from results import result
 from retort.cli.render.results import pilot_parts
 from retort.constants import Role
@@ -22,7 +24,7 @@ from retort.protocol.workdir import Heartbeat
 from retort.report import pilot as rule
 from retort.report.pilot import lowered
 from retort.report.pilot_trainings import ShortTrainings, plan_short, ramped, shorter
-from retort.report.verdict import Noise, verdict
+from retort.report.verdict import SEED_NOISE, Noise, verdict
 from retort.spec import JobSpec, digest, parse_spec
 from retort.spec.pilot import PilotArm, PilotArmName, PilotDecision, PilotFigures
 from retort.spec.verdict import Resampled
