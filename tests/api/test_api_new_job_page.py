@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -21,8 +22,12 @@ from retort.db import Database
 from retort.errors import SpecError
 from retort.protocol.events import RunFailure
 from retort.settings import Settings
+from retort.spec import AdviceSpec, parse_spec
+from retort.spec.adapter import TeacherAdapter
 from retort.spec.result import parse_result
 from retort.storage import Store
+from retort_api.pages.job_choices import JobChoices
+from retort_api.pages.new_job_advice import advice_request
 from retort_api.pages.spec_form import edit, read_mapping, state_of
 from retort_api.pages.spec_text import spec_text
 from stored_results import advice, candidate, stored
@@ -222,6 +227,16 @@ def test_the_advisor_is_asked_by_a_button_and_its_bound_stands_on_the_page_witho
     chosen = send(small_client, fields_of(told), f"teacher:{model}").text
     assert yaml.safe_load(yaml_of(chosen))["teacher"] == {"weights": model}
     assert dict(fields_of(chosen))["teacher"] == model
+
+
+def test_the_advisor_is_told_how_the_chosen_teacher_is_read():
+    adapter = {"names": ["car"]}
+    document = {"data": {"dataset": "coco128"}, "teacher": {"weights": "detr.onnx", "adapter": adapter}}
+    offered = cast("JobChoices", SimpleNamespace(teachers=()))
+    request = parse_spec(advice_request(document, offered))
+    assert isinstance(request, AdviceSpec)
+    assert request.candidates[0] == "detr.onnx"
+    assert request.adapters == {"detr.onnx": TeacherAdapter(names=("car",))}
 
 
 def test_the_advisor_asks_for_data_and_a_failed_advice_says_why(small_client: TestClient, small_worker: Worker):

@@ -31,11 +31,13 @@ def advice_request(document: Mapping[str, Any], offered: JobChoices) -> dict[str
     if not any(data.get(name) for name in ("path", "dataset")):
         raise SpecError([FieldProblem("data", "is needed to measure teachers on", "choose a dataset")])
     training = {name: value_at(document, f"training.{name}") for name in ("imgsz", "batch")}
-    student = document.get("student")
+    student, chosen = document.get("student"), value_at(document, "teacher.weights")
+    adapter = value_at(document, "teacher.adapter")
     return {
         "task": "advise", "name": _name(document), "data": data,
         **({"student": student} if student else {}),
         "candidates": list(dict.fromkeys(_candidates(document, offered))),
+        **({"adapters": {chosen: adapter}} if adapter and chosen else {}),
         **{name: value for name, value in training.items() if isinstance(value, int)},
     }  # fmt: skip
 
