@@ -27,15 +27,16 @@ def pilot_epochs(epochs: int) -> int:
     return max(2, round(SHARE * epochs))
 
 
-EARLY_NOISE = 2.1
-"""Noise of seeds in the first steps of a training, over p (1 - p) / sqrt(steps) at an mAP of p (docs/pilot.md)."""
+EARLY_NOISE = 0.9
+"""Noise of seeds in the first steps of trainings that share start and batches, over p (1 - p) / sqrt(steps) at an mAP
+of p: as measured (docs/log/null-runs.md)."""
 
 
 def seed_noise(score: float, num_steps: int) -> float:
     """Return the standard deviation of a difference that seeds alone make after so few steps.
 
-    It is that of networks which differ by their seed, at an mAP50-95 of *score* (``benchmarks/null_pilots.py``). mAP
-    grows from 0 to 1 as a logistic curve does: what chance moves along it shows most in the middle.
+    It is that of two trainings with one seed, which share start and batches, at an mAP50-95 of *score*. mAP grows from
+    0 to 1 as a logistic curve does: what chance moves along it shows most in the middle.
     """
     return math.hypot(SEED_NOISE, EARLY_NOISE * score * (1 - score) / num_steps**0.5)
 

@@ -144,7 +144,7 @@ def decided(
     while (name := rule.next_arm(arms)) is not None:
         found = train(name, len(arms))
         arm = PilotArm(arm=name, map50=found.map50, map=found.map, training_s=found.training_s)
-        arms.append(compared(short, (arms[0], trained[0]), (arm, found)) if trained else arm)
+        arms.append(_compared(short, (arms[0], trained[0]), (arm, found)) if trained else arm)
         trained.append(found)
         images = f"{short.held.num_held_apart} images that were held apart"
         tell(f"pilot, {name}: {arm.map:.3f} mAP50-95 on {images}, after {short.plain.epochs} epochs", arms[-1])
@@ -155,7 +155,7 @@ def decided(
     )  # fmt: skip
 
 
-def compared(
+def _compared(
     short: ShortTrainings, plain: tuple[PilotArm, ShortTraining], taught: tuple[PilotArm, ShortTraining]
 ) -> PilotArm:
     """Return an arm with its difference to plain, and its interval."""
