@@ -94,9 +94,10 @@ def show_workers(
 ) -> Response:  # fmt: skip
     """Show what each worker does, why each job waits, and who uses what."""
     may_look = Scope.SERVICE_READ in caller.scopes
+    first = service.queue.line(caller.reach, _LINE)  # it reads by itself, and the other transaction would wait for it
     with service.read(caller) as session:
         held, counts = workers.runs(session), jobs.counts(session)
-        line = jobs.of_ids(session, service.queue.line(caller.reach, _LINE))
+        line = jobs.of_ids(session, first)
     by_worker: dict[str, list[JobRow]] = defaultdict(list)
     for job in held:
         by_worker[job.worker or ""].append(job)

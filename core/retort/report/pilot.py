@@ -29,14 +29,14 @@ def pilot_epochs(epochs: int) -> int:
 
 EARLY_NOISE = 0.9
 """Noise of seeds in the first steps of trainings that share start and batches, over p (1 - p) / sqrt(steps) at an mAP
-of p: as measured (docs/log/null-runs.md)."""
+of p: as measured (docs/log/pilots.md)."""
 
 
 def seed_noise(score: float, num_steps: int) -> float:
-    """Return the standard deviation of a difference that seeds alone make after so few steps.
+    """Return the standard deviation that seeds alone make after *num_steps*.
 
-    It is that of two trainings with one seed, which share start and batches, at an mAP50-95 of *score*. mAP grows from
-    0 to 1 as a logistic curve does: what chance moves along it shows most in the middle.
+    It is that of the difference of two trainings which share start and batches, at an mAP50-95 of *score*. mAP grows
+    from 0 to 1 as a logistic curve does: what chance moves along it shows most in the middle.
     """
     return math.hypot(SEED_NOISE, EARLY_NOISE * score * (1 - score) / num_steps**0.5)
 

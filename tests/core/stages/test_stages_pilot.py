@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import statistics
 import threading
 from pathlib import Path
 from typing import Any
@@ -81,18 +82,30 @@ def test_the_first_two_arms_are_plain_and_the_recipe():
 
 def test_networks_that_are_still_learning_have_to_differ_by_more():
     assert rule.pays(arm("plain", 0.3), arm("recipe", 0.36))
-    assert not rule.pays(arm("plain", 0.3), arm("recipe", 0.36, steps=100))
+    assert not rule.pays(arm("plain", 0.3), arm("recipe", 0.36, steps=40))
 
 
-def test_the_noise_of_seeds_is_no_less_than_what_was_measured_between_networks_without_a_teacher():
-    """By the rise of the last fifth it was four times too large on one set, and right on another."""
-    cells = json.loads((ROOT / "benchmarks/results/null-pilots-160-cpu.json").read_text())["sets"]
-    assert len(cells) >= 5
-    for name, cell in cells.items():
-        foretold = rule.seed_noise(cell["mean"], cell["num_steps"])
-        assert cell["deviation_of_difference"] < 1.1 * foretold, name
-        assert cell["let_go_on"] == 0, name
-    assert rule.seed_noise(0.5, 10_000) == pytest.approx(0.0122, abs=1e-4)
+DEVELOPMENT = "quality-pilot-development-160-cpu"
+PILOTS = (DEVELOPMENT, "quality-pilot-coco-seeds-160-cpu", "quality-pilot-coco-larger-input-160-cpu")
+
+
+@pytest.mark.parametrize("kept", PILOTS)
+def test_the_noise_of_a_pilot_is_no_less_than_what_its_seeds_were_measured_to_make(kept: str):
+    """By the rise of the last epochs, of which a pilot has two, it was four times too large on one set."""
+    pilots = json.loads((ROOT / f"benchmarks/results/{kept}.json").read_text())["pilots"]
+    for name in {one["set"] for one in pilots}:
+        mine = [one["figures"] for one in pilots if one["set"] == name]
+        recipes = [found["arms"][1] for found in mine]
+        differences = [one["difference"] for one in recipes]
+        reach = [(one["interval"]["high"] - one["interval"]["low"]) / 2 / 1.96 for one in recipes]
+        assert len(differences) >= 3
+        # Of five the deviation is above 1.54 times the true one in 5 of 100 cases.
+        assert statistics.stdev(differences) < 1.54 * statistics.fmean(reach), name
+        assert kept != DEVELOPMENT or statistics.stdev(differences) < 1.1 * statistics.fmean(reach), name
+
+
+def test_the_noise_of_seeds_is_largest_in_the_middle_and_falls_with_steps_to_that_of_whole_trainings():
+    assert rule.seed_noise(0.5, 10_000) == pytest.approx(SEED_NOISE, rel=0.05)
     assert rule.seed_noise(0.5, 100) > rule.seed_noise(0.1, 100) > rule.seed_noise(0.1, 1000) > SEED_NOISE
 
 
