@@ -131,7 +131,8 @@ def register_published_model(
     if not is_job_id(job_id):
         raise jobs.JobNotFound(f"there is no job {wanted.job!r}", hint="its page and retort ls show its id: job_…")
     with service.read(caller) as session:
-        job, row = jobs.get(session, job_id), _published(service, caller, job_id, wanted.artifact)
+        job = jobs.get(session, job_id)
+    row = _published(service, caller, job_id, wanted.artifact)
     classes = _classes_of(service, row)
     with service.begin(caller) as session:
         made = Model.of(model_registry.register_published(
